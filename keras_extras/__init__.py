@@ -1,0 +1,11 @@
+"""Su Jianlin's toolbox (kexue.fm, bert4keras) for Keras 3.
+
+Importing this package registers everything that saved models may need; it imports neither
+TensorFlow (beyond the Keras backend) nor bert4keras.
+"""
+
+from keras_extras import activations, initializers, layers, ops
+
+__version__ = "0.1.0"
+
+__all__ = ["activations", "initializers", "layers", "ops"]

@@ -1,0 +1,80 @@
+"""The position-wise network of a Transformer block."""
+
+from __future__ import annotations
+
+import keras
+from keras import activations, initializers
+
+from keras_extras.initializers import fresh
+
+
+@keras.saving.register_keras_serializable(package="keras_extras")
+class FeedForward(keras.layers.Layer):
+    """Two Dense layers, ``W_o·a(W_0·x)``, or their gated form (arXiv:2002.05202).
+
+    A list of activations ``[a_0, a_1, …]`` gives ``W_o·(a_0(W_0·x) ⊙ a_1(W_1·x) ⊙ …)``.
+
+    Args:
+        units: size of the hidden layer.
+        activation: an activation or a list of them.
+        use_bias: whether the Dense layers have biases.
+        kernel_initializer: for all kernels.
+
+    The output is as wide as the input.
+
+    >>> FeedForward(16, activation=["gelu", "linear"])(keras.ops.ones((2, 5, 8))).shape
+    (2, 5, 8)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation="relu",
+        use_bias: bool = True,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.units = units
+        activation = activation if isinstance(activation, list) else [activation]
+        self.activation = [activations.get(a) for a in activation]
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        for i, activation in enumerate(self.activation):
+            dense = self._dense(self.units, input_shape, f"i{i}_dense", activation=activation)
+            setattr(self, f"i{i}_dense", dense)
+        hidden_shape = (*input_shape[:-1], self.units)
+        self.o_dense = self._dense(input_shape[-1], hidden_shape, "o_dense")
+
+    def _dense(self, units, shape, name, **kwargs):
+        dense = keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_initializer=fresh(self.kernel_initializer),
+            dtype=self.dtype_policy,
+            name=name,
+            **kwargs,
+        )
+        dense.build(shape)
+        return dense
+
+    def call(self, inputs):
+        x = self.i0_dense(inputs)
+        for i in range(1, len(self.activation)):
+            x = x * getattr(self, f"i{i}_dense")(inputs)
+        return self.o_dense(x)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": [activations.serialize(a) for a in self.activation],
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+        }

@@ -1,0 +1,285 @@
+"""Position encodings, absolute and relative."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+from keras import KerasTensor, initializers, ops
+
+from keras_extras.ops import sinusoidal_embeddings
+
+
+class _AbsolutePosition(keras.layers.Layer):
+    """What absolute position encodings share: position ids and the way they join the input."""
+
+    def __init__(self, output_dim, merge_mode="add", custom_position_ids=False, **kwargs):
+        super().__init__(**kwargs)
+        if merge_mode not in ("add", "mul", "zero", "concat"):
+            raise ValueError(
+                f"merge_mode must be 'add', 'mul', 'zero' or 'concat', not {merge_mode!r}."
+            )
+        self.output_dim = output_dim
+        self.merge_mode = merge_mode
+        self.custom_position_ids = custom_position_ids
+        self.supports_masking = True
+        self.autocast = False  # position ids are not to be rounded to float16
+
+    def build(self, input_shape):
+        pass
+
+    def call(self, inputs):
+        if self.custom_position_ids:
+            inputs, ids = inputs
+        else:
+            ids = ops.arange(ops.shape(inputs)[1], dtype="int32")[None]
+        x = ops.cast(inputs, self.compute_dtype)
+        vectors = ops.cast(self.position_vectors(ids), self.compute_dtype)
+        if self.merge_mode == "add":
+            return x + vectors
+        if self.merge_mode == "mul":
+            return x * (vectors + 1)
+        if self.merge_mode == "zero":
+            return vectors
+        vectors = ops.broadcast_to(vectors, (*ops.shape(x)[:2], self.output_dim))
+        return ops.concatenate([x, vectors], axis=-1)
+
+    def position_vectors(self, ids):
+        """Vectors of shape ``(…, output_dim)`` for position ids of shape ``(…,)``."""
+        raise NotImplementedError
+
+    def compute_mask(self, inputs, mask=None):
+        return mask[0] if self.custom_position_ids and mask is not None else mask
+
+    def compute_output_shape(self, input_shape):
+        shape = input_shape[0] if self.custom_position_ids else input_shape
+        if self.merge_mode == "concat":
+            return (*shape[:2], shape[2] + self.output_dim)
+        if self.merge_mode == "zero" and not self.custom_position_ids:
+            return (1, shape[1], self.output_dim)
+        return (*shape[:2], self.output_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "output_dim": self.output_dim,
+            "merge_mode": self.merge_mode,
+            "custom_position_ids": self.custom_position_ids,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_extras")
+class PositionEmbedding(_AbsolutePosition):
+    """A trained vector for each position.
+
+    Args:
+        input_dim: number of positions n.
+        output_dim: size of a vector.
+        merge_mode: how vectors p join the input x: ``"add"`` x + p, ``"mul"`` x·(1 + p),
+            ``"concat"`` [x, p], ``"zero"`` p alone.
+        hierarchical: True or a number α in (0, 1), α ≠ ½: serve n² positions from the n trained
+            ones, q[i·n + j] = α·u[i] + (1 − α)·u[j] with u = (p − α·p[0])/(1 − α), so that the
+            first n stay as they were (kexue.fm/archives/7947). True means α = 0.4.
+        embeddings_initializer: of the table.
+        custom_position_ids: the inputs are ``[x, ids]`` instead of ``x``.
+
+    Raises:
+        ValueError: α of exactly ½ makes position (i, j) equal to (j, i).
+
+    >>> PositionEmbedding(8, 4)(keras.ops.ones((2, 5, 4))).shape
+    (2, 5, 4)
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        merge_mode: str = "add",
+        hierarchical: bool | float | None = None,
+        embeddings_initializer="zeros",
+        custom_position_ids: bool = False,
+        **kwargs,
+    ):
+        super().__init__(output_dim, merge_mode, custom_position_ids, **kwargs)
+        if hierarchical == 0.5:
+            raise ValueError(
+                "hierarchical=0.5 cannot tell position (i, j) from (j, i): use another number."
+            )
+        self.input_dim = input_dim
+        self.hierarchical = hierarchical
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+
+    def build(self, input_shape):
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.input_dim, self.output_dim),
+            initializer=self.embeddings_initializer,
+        )
+
+    def position_vectors(self, ids):
+        if self.hierarchical:
+            alpha = 0.4 if self.hierarchical is True else self.hierarchical
+            table = (self.embeddings - alpha * self.embeddings[:1]) / (1 - alpha)
+            ids = ops.cast(ids, "int32")
+            coarse = ops.take(table, ids // self.input_dim, axis=0)
+            fine = ops.take(table, ids % self.input_dim, axis=0)
+            return alpha * coarse + (1 - alpha) * fine
+        if self.custom_position_ids:
+            return ops.take(self.embeddings, ops.cast(ids, "int32"), axis=0)
+        return self.embeddings[None, : ops.shape(ids)[1]]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "input_dim": self.input_dim,
+            "hierarchical": self.hierarchical,
+            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_extras")
+class SinusoidalPositionEmbedding(_AbsolutePosition):
+    """Fixed sinusoidal position vectors (arXiv:1706.03762), see `ops.sinusoidal_embeddings`.
+
+    Args:
+        output_dim: even size of a vector.
+        merge_mode, custom_position_ids: as in `PositionEmbedding`.
+
+    The vectors are computed in float32 and cast at the end.
+
+    >>> SinusoidalPositionEmbedding(4, "zero")(keras.ops.ones((2, 5, 4))).shape
+    (1, 5, 4)
+    """
+
+    def __init__(
+        self,
+        output_dim: int,
+        merge_mode: str = "add",
+        custom_position_ids: bool = False,
+        **kwargs,
+    ):
+        super().__init__(output_dim, merge_mode, custom_position_ids, **kwargs)
+
+    def position_vectors(self, ids):
+        dtype = "float64" if self.compute_dtype == "float64" else "float32"
+        return sinusoidal_embeddings(ops.cast(ids, dtype), self.output_dim)
+
+
+@keras.saving.register_keras_serializable(package="keras_extras")
+class RelativePositionEmbedding(keras.layers.Layer):
+    """A vector for each clipped distance (arXiv:1803.02155; used by NEZHA, arXiv:1909.00204).
+
+    ``[q, v] → (length_q, length_v, output_dim)``: entry (i, j) is the vector of distance
+    j − i, clipped to ±(input_dim − 1)/2.
+
+    Args:
+        input_dim: number of distances.
+        output_dim: size of a vector.
+        embeddings_initializer: of the table.
+
+    >>> x = keras.ops.ones((2, 5, 4))
+    >>> RelativePositionEmbedding(9, 4)([x, x]).shape
+    (5, 5, 4)
+    """
+
+    def __init__(self, input_dim: int, output_dim: int, embeddings_initializer="zeros", **kwargs):
+        super().__init__(**kwargs)
+        self.input_dim = input_dim
+        self.output_dim = output_dim
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.input_dim, self.output_dim),
+            initializer=self.embeddings_initializer,
+        )
+
+    def call(self, inputs):
+        return ops.take(self.embeddings, self.compute_position_ids(inputs), axis=0)
+
+    @staticmethod
+    def distances(inputs):
+        """j − i for query positions i and value positions j, as int32."""
+        q, v = inputs
+        q_ids = ops.arange(ops.shape(q)[1], dtype="int32")
+        v_ids = ops.arange(ops.shape(v)[1], dtype="int32")
+        return v_ids[None, :] - q_ids[:, None]
+
+    def compute_position_ids(self, inputs):
+        limit = (self.input_dim - 1) // 2
+        return ops.clip(self.distances(inputs), -limit, limit) + limit
+
+    def compute_mask(self, inputs, mask=None):
+        return None
+
+    def compute_output_spec(self, inputs):
+        q, v = inputs
+        return KerasTensor((q.shape[1], v.shape[1], self.output_dim), dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_extras")
+class RelativePositionEmbeddingT5(RelativePositionEmbedding):
+    """T5's logarithmic buckets of distance (arXiv:1910.10683).
+
+    Half of the buckets hold one distance each, the rest grow logarithmically to `max_distance`;
+    bidirectional tables keep past and future apart, others put all of the future into bucket 0.
+
+    Args:
+        input_dim: number of buckets.
+        output_dim: number of heads.
+        max_distance: distance from which all share the last bucket.
+        bidirectional: see above.
+        embeddings_initializer: of the table.
+
+    >>> x = keras.ops.ones((2, 5, 4))
+    >>> [int(i) for i in RelativePositionEmbeddingT5(32, 2).compute_position_ids([x, x])[0]]
+    [0, 17, 18, 19, 20]
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        max_distance: int = 128,
+        bidirectional: bool = True,
+        embeddings_initializer="zeros",
+        **kwargs,
+    ):
+        super().__init__(input_dim, output_dim, embeddings_initializer, **kwargs)
+        self.max_distance = max_distance
+        self.bidirectional = bidirectional
+
+    def compute_position_ids(self, inputs):
+        past = -self.distances(inputs)
+        buckets, offset = self.input_dim, 0
+        if self.bidirectional:
+            buckets //= 2
+            offset = ops.cast(past < 0, "int32") * buckets
+            past = ops.abs(past)
+        else:
+            past = ops.maximum(past, 0)
+        exact = buckets // 2
+        # the distances below `exact` are replaced by it before the logarithm: log 0 is no number
+        ratio = ops.cast(ops.maximum(past, exact), "float32") / exact
+        # in T5's own order of operations: float32 rounding decides the bucket at its edges
+        share = ops.log(ratio) / math.log(self.max_distance / exact)
+        coarse = exact + ops.cast(share * (buckets - exact), "int32")
+        coarse = ops.minimum(coarse, buckets - 1)
+        return ops.where(past < exact, past, coarse) + offset
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "max_distance": self.max_distance,
+            "bidirectional": self.bidirectional,
+        }
