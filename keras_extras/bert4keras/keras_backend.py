@@ -1,0 +1,912 @@
+"""`keras.backend` as scripts of Keras 2 know it (their ``K``), written in `keras.ops`.
+
+Every function works on tensors, on `keras.Variable` and on symbolic `KerasTensor`; functions that
+need a dynamic shape are traced when they are given a symbolic tensor. Signatures and results are
+those of Keras 2.3, with four differences: `shape` gives a tuple (integers where a dimension is
+known), `zeros` and `ones` give tensors and not variables, `random_*` draw from Keras 3's
+generators, and what only a TensorFlow 1 session can do raises an error that says so.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+# --- Symbolic calls --------------------------------------------------------------------------
+
+
+class BackendCall(keras.Operation):
+    """A function applied to symbolic tensors: a node of the model's graph.
+
+    Args:
+        function: takes tensors where `template` has symbolic ones.
+        template: a structure ``(args, kwargs)`` of symbolic tensors and anything else.
+    """
+
+    def __init__(self, function, template, name=None):
+        super().__init__(name=name)
+        self.function = function
+        self.template = template
+
+    @classmethod
+    def apply(cls, function, *args, **kwargs):
+        template = (args, kwargs)
+        return cls(function, template)(*filter(is_keras_tensor, keras.tree.flatten(template)))
+
+    def call(self, *tensors):
+        tensors = iter(tensors)
+        flat = keras.tree.flatten(self.template)
+        flat = [next(tensors) if is_keras_tensor(x) else x for x in flat]
+        args, kwargs = keras.tree.pack_sequence_as(self.template, flat)
+        return self.function(*args, **kwargs)
+
+
+class Dimension(keras.Operation):
+    """One dynamic dimension of a symbolic tensor, as a symbolic scalar."""
+
+    def __init__(self, axis, name=None):
+        super().__init__(name=name)
+        self.axis = axis
+
+    def call(self, x):
+        return ops.shape(x)[self.axis]
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor((), dtype="int32")
+
+
+def is_keras_tensor(x) -> bool:
+    """Whether `x` is symbolic."""
+    return isinstance(x, keras.KerasTensor)
+
+
+def _has_symbolic(*structure) -> bool:
+    return builtins.any(is_keras_tensor(x) for x in keras.tree.flatten(structure))
+
+
+def traced(function):
+    """Let `function`, which needs real tensors, accept symbolic ones."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        if _has_symbolic(args, kwargs):
+            return BackendCall.apply(function, *args, **kwargs)
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def symbolic(function):
+    """Return `function` as it is (a decorator of Keras 2.3)."""
+    return function
+
+
+# --- Settings --------------------------------------------------------------------------------
+
+
+def backend() -> str:
+    return keras.config.backend()
+
+
+def floatx() -> str:
+    return keras.config.floatx()
+
+
+def set_floatx(value):
+    keras.config.set_floatx(value)
+
+
+def epsilon() -> float:
+    return keras.config.epsilon()
+
+
+def set_epsilon(value):
+    keras.config.set_epsilon(value)
+
+
+def image_data_format() -> str:
+    return keras.config.image_data_format()
+
+
+def name_scope(name):
+    return keras.name_scope(name)
+
+
+def clear_session():
+    keras.utils.clear_session()
+
+
+# --- Shape, dtype, value ---------------------------------------------------------------------
+
+
+def shape(x):
+    """The shape of `x` as a tuple: an integer where the dimension is known, else a scalar tensor.
+
+    >>> shape(np.zeros((2, 3)))
+    (2, 3)
+    """
+    if is_keras_tensor(x):
+        return tuple(Dimension(i)(x) if d is None else d for i, d in enumerate(x.shape))
+    return tuple(ops.shape(x))
+
+
+def int_shape(x):
+    """The static shape of `x`, None where a dimension is unknown; None if it has no shape."""
+    try:
+        return None if x.shape is None else tuple(x.shape)
+    except (AttributeError, ValueError):
+        return None
+
+
+def ndim(x) -> int:
+    return len(x.shape)
+
+
+def dtype(x) -> str:
+    return keras.backend.standardize_dtype(x.dtype)
+
+
+def cast(x, dtype):
+    return ops.cast(x, dtype)
+
+
+def cast_to_floatx(x):
+    return ops.cast(x, floatx())
+
+
+def constant(value, dtype=None, shape=None, name=None):
+    value = ops.convert_to_tensor(value, dtype=dtype or floatx())
+    return value if shape is None else ops.broadcast_to(value, tuple(shape))
+
+
+def variable(value, dtype=None, name=None, constraint=None):
+    """A trainable `keras.Variable` that starts at `value`."""
+    value = np.asarray(ops.convert_to_numpy(value), dtype=dtype or floatx())
+    return keras.Variable(value, dtype=dtype or floatx(), name=name)
+
+
+def placeholder(shape=None, ndim=None, dtype=None, sparse=False, name=None):
+    """A symbolic tensor: `shape` holds the batch axis, or `ndim` axes are left open."""
+    return keras.Input(
+        batch_shape=tuple(shape) if shape is not None else (None,) * ndim,
+        dtype=dtype or floatx(),
+        name=name,
+    )
+
+
+def zeros(shape, dtype=None, name=None):
+    return ops.zeros(tuple(shape), dtype=dtype or floatx())
+
+
+def ones(shape, dtype=None, name=None):
+    return ops.ones(tuple(shape), dtype=dtype or floatx())
+
+
+def zeros_like(x, dtype=None, name=None):
+    return ops.zeros_like(x, dtype=dtype)
+
+
+def ones_like(x, dtype=None, name=None):
+    return ops.ones_like(x, dtype=dtype)
+
+
+def eye(size, dtype=None, name=None):
+    return ops.eye(size, dtype=dtype or floatx())
+
+
+def identity(x, name=None):
+    return ops.add(x, ops.zeros((), dtype=dtype(x)))
+
+
+def _value_error(x, function):
+    return ValueError(
+        f"K.{function} needs a tensor that has a value, but {x!r} is symbolic: it is a place in a "
+        "model's graph. Use K.function or model.predict to compute it from inputs."
+    )
+
+
+def eval(x):
+    """The value of a variable or tensor as a NumPy array."""
+    if is_keras_tensor(x):
+        raise _value_error(x, "eval")
+    return np.array(ops.convert_to_numpy(x))
+
+
+get_value = eval
+
+
+def batch_get_value(tensors):
+    return [eval(x) for x in tensors]
+
+
+def set_value(x, value):
+    """Give the variable `x` a new value.
+
+    Raises:
+        ValueError: `x` is no variable.
+    """
+    if not hasattr(x, "assign"):
+        raise ValueError(
+            f"K.set_value needs a variable, but got {x!r}. A learning rate that comes from a "
+            "schedule cannot be set: give the optimizer a number instead."
+        )
+    x.assign(np.asarray(value))
+
+
+def batch_set_value(tuples):
+    for x, value in tuples:
+        set_value(x, value)
+
+
+def count_params(x) -> int:
+    return math.prod(int_shape(x))
+
+
+def update(x, new_x):
+    """Assign `new_x` to the variable `x`; the optimizers of keras_extras do not go through it."""
+    return x.assign(new_x)
+
+
+def update_add(x, increment):
+    return x.assign(x + increment)
+
+
+def update_sub(x, decrement):
+    return x.assign(x - decrement)
+
+
+# --- Elementwise -----------------------------------------------------------------------------
+
+
+def abs(x):
+    return ops.absolute(x)
+
+
+def sqrt(x):
+    """√max(x, 0), as Keras 2 has it."""
+    return ops.sqrt(ops.maximum(x, ops.cast(0, dtype(x))))
+
+
+def square(x):
+    return ops.square(x)
+
+
+def pow(x, a):
+    return ops.power(x, a)
+
+
+def exp(x):
+    return ops.exp(x)
+
+
+def log(x):
+    return ops.log(x)
+
+
+def sign(x):
+    return ops.sign(x)
+
+
+def round(x):
+    return ops.round(x)
+
+
+def sin(x):
+    return ops.sin(x)
+
+
+def cos(x):
+    return ops.cos(x)
+
+
+def clip(x, min_value, max_value):
+    return ops.clip(x, min_value, max_value)
+
+
+def maximum(x, y):
+    return ops.maximum(x, y)
+
+
+def minimum(x, y):
+    return ops.minimum(x, y)
+
+
+def equal(x, y):
+    return ops.equal(x, y)
+
+
+def not_equal(x, y):
+    return ops.not_equal(x, y)
+
+
+def greater(x, y):
+    return ops.greater(x, y)
+
+
+def greater_equal(x, y):
+    return ops.greater_equal(x, y)
+
+
+def less(x, y):
+    return ops.less(x, y)
+
+
+def less_equal(x, y):
+    return ops.less_equal(x, y)
+
+
+def relu(x, alpha=0.0, max_value=None, threshold=0.0):
+    return keras.activations.relu(x, alpha, max_value, threshold)
+
+
+def elu(x, alpha=1.0):
+    return ops.elu(x, alpha)
+
+
+def softmax(x, axis=-1):
+    return ops.softmax(x, axis=axis)
+
+
+def softplus(x):
+    return ops.softplus(x)
+
+
+def softsign(x):
+    return ops.softsign(x)
+
+
+def sigmoid(x):
+    return ops.sigmoid(x)
+
+
+def hard_sigmoid(x):
+    """Keras 2's piecewise linear sigmoid: clip(0.2·x + 0.5, 0, 1)."""
+    return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+def tanh(x):
+    return ops.tanh(x)
+
+
+def stop_gradient(x):
+    if isinstance(x, (list, tuple)):
+        return type(x)(ops.stop_gradient(item) for item in x)
+    return ops.stop_gradient(x)
+
+
+def where(cond, x, y):
+    """`x` where `cond`, else `y`; all three broadcast, numbers take the other side's dtype."""
+    return ops.where(ops.cast(cond, "bool"), x, y)
+
+
+def switch(condition, then_expression, else_expression):
+    """`where` for tensors, `ops.cond` for a scalar condition and functions."""
+    if not callable(then_expression):
+        condition = ops.cast(condition, "bool")
+        extra = ndim(then_expression) - ndim(condition)
+        if extra > 0 and ndim(condition) > 0:
+            condition = ops.expand_dims(condition, list(range(-extra, 0)))
+        return ops.where(condition, then_expression, else_expression)
+    return ops.cond(ops.cast(condition, "bool"), then_expression, else_expression)
+
+
+# --- Reductions ------------------------------------------------------------------------------
+
+
+def sum(x, axis=None, keepdims=False):
+    return ops.sum(x, axis=axis, keepdims=keepdims)
+
+
+def mean(x, axis=None, keepdims=False):
+    return ops.mean(x, axis=axis, keepdims=keepdims)
+
+
+def max(x, axis=None, keepdims=False):
+    return ops.max(x, axis=axis, keepdims=keepdims)
+
+
+def min(x, axis=None, keepdims=False):
+    return ops.min(x, axis=axis, keepdims=keepdims)
+
+
+def prod(x, axis=None, keepdims=False):
+    """Product of a tensor's elements, or of a shape (a list of integers and scalar tensors).
+
+    >>> prod((2, 3, 4))
+    24
+    """
+    if isinstance(x, (list, tuple)):
+        return functools.reduce(lambda a, b: a * b, x, 1)
+    return ops.prod(x, axis=axis, keepdims=keepdims)
+
+
+def var(x, axis=None, keepdims=False):
+    return ops.var(x, axis=axis, keepdims=keepdims)
+
+
+def std(x, axis=None, keepdims=False):
+    return ops.std(x, axis=axis, keepdims=keepdims)
+
+
+def any(x, axis=None, keepdims=False):
+    return ops.any(ops.cast(x, "bool"), axis=axis, keepdims=keepdims)
+
+
+def all(x, axis=None, keepdims=False):
+    return ops.all(ops.cast(x, "bool"), axis=axis, keepdims=keepdims)
+
+
+def argmax(x, axis=-1):
+    return ops.argmax(x, axis=axis)
+
+
+def argmin(x, axis=-1):
+    return ops.argmin(x, axis=axis)
+
+
+def logsumexp(x, axis=None, keepdims=False):
+    return ops.logsumexp(x, axis=axis, keepdims=keepdims)
+
+
+def cumsum(x, axis=0):
+    return ops.cumsum(x, axis=axis)
+
+
+def cumprod(x, axis=0):
+    return ops.cumprod(x, axis=axis)
+
+
+def l2_normalize(x, axis=None):
+    return x / ops.sqrt(ops.maximum(ops.sum(ops.square(x), axis=axis, keepdims=True), 1e-12))
+
+
+# --- Shapes ----------------------------------------------------------------------------------
+
+
+@traced
+def reshape(tensor, *args):
+    """`reshape(x, shape)`, or bert4keras' `reshape(x, shape1, axis1, shape2, axis2, …)`.
+
+    The second form replaces the single axis ``axis1`` by the axes ``shape1``, and so on; each
+    ``shape`` may hold one -1.
+
+    >>> reshape(np.zeros((2, 5, 12)), (3, 4), -1).shape
+    (2, 5, 3, 4)
+    """
+    if len(args) == 1:
+        size = args[0]
+        return ops.reshape(tensor, tuple(size) if isinstance(size, (list, tuple)) else size)
+    if not args or len(args) % 2:
+        raise ValueError("K.reshape takes a shape, or pairs of a shape and the axis it replaces.")
+    result = [[d] for d in shape(tensor)]
+    for new, axis in zip(args[::2], args[1::2], strict=True):
+        new = list(new)
+        if -1 in new:
+            i = new.index(-1)
+            new[i] = result[axis][0] // math.prod(new[:i] + new[i + 1 :])
+        result[axis] = new
+    return ops.reshape(tensor, tuple(d for dims in result for d in dims))
+
+
+@traced
+def flatten(tensor, start=None, end=None):
+    """Merge the axes from `start` up to and without `end` into one; all of them by default."""
+    start, end = start or 0, end or ndim(tensor)
+    size = shape(tensor)
+    return ops.reshape(tensor, size[:start] + (prod(size[start:end]),) + size[end:])
+
+
+def batch_flatten(x):
+    return ops.reshape(x, (-1, math.prod(int_shape(x)[1:])))
+
+
+def expand_dims(x, axis=-1):
+    return ops.expand_dims(x, axis)
+
+
+def squeeze(x, axis):
+    return ops.squeeze(x, axis)
+
+
+def transpose(x):
+    return ops.transpose(x)
+
+
+def permute_dimensions(x, pattern):
+    return ops.transpose(x, tuple(pattern))
+
+
+def concatenate(tensors, axis=-1):
+    return ops.concatenate(tensors, axis=axis)
+
+
+def stack(x, axis=0):
+    return ops.stack(x, axis=axis)
+
+
+@traced
+def tile(x, n):
+    return ops.tile(x, n)
+
+
+def repeat(x, n):
+    """``(batch, dim)`` to ``(batch, n, dim)``."""
+    return ops.repeat(ops.expand_dims(x, 1), n, axis=1)
+
+
+def repeat_elements(x, rep, axis):
+    return ops.repeat(x, rep, axis=axis)
+
+
+def reverse(x, axes):
+    return ops.flip(x, axes)
+
+
+@traced
+def arange(start, stop=None, step=1, dtype="int32"):
+    return ops.arange(start, stop, step, dtype=dtype)
+
+
+@traced
+def one_hot(indices, num_classes):
+    return ops.one_hot(ops.cast(indices, "int32"), num_classes, dtype=floatx())
+
+
+@traced
+def gather(reference, indices):
+    """Rows of `reference`: ``reference[indices]``."""
+    return ops.take(reference, ops.cast(indices, "int32"), axis=0)
+
+
+@traced
+def temporal_padding(x, padding=(1, 1)):
+    """Zeros before and after the second axis; the numbers may be tensors."""
+    size = shape(x)
+    parts = [ops.zeros((size[0], n) + size[2:], dtype=dtype(x)) for n in padding]
+    return ops.concatenate([parts[0], x, parts[1]], axis=1)
+
+
+@traced
+def pool2d(
+    x, pool_size, strides=(1, 1), padding="valid", data_format=None, pool_mode="max"
+):  # the signature of Keras 2
+    pool = {"max": ops.max_pool, "avg": ops.average_pool}[pool_mode]
+    return pool(x, pool_size, strides=strides, padding=padding, data_format=data_format)
+
+
+# --- Products --------------------------------------------------------------------------------
+
+
+@traced
+def dot(x, y):
+    """``x[…, k] y[…, k, j]``: the last axis of `x` with the last but one of `y`."""
+    return ops.tensordot(x, y, axes=[[ndim(x) - 1], [builtins.max(ndim(y) - 2, 0)]])
+
+
+@traced
+def batch_dot(x, y, axes=None):
+    """Contract one axis of `x` with one of `y`, batch by batch; a result ``(batch,)`` gets a 1."""
+    if axes is None:
+        axes = (ndim(x) - 1, 1 if ndim(y) == 2 else ndim(y) - 2)
+    elif isinstance(axes, int):
+        axes = (axes, axes)
+    a, b = axes[0] % ndim(x), axes[1] % ndim(y)
+    x_names = "b" + "cdefg"[: ndim(x) - 1]
+    y_names = "b" + "hijkl"[: ndim(y) - 1]
+    y_names = y_names[:b] + x_names[a] + y_names[b + 1 :]
+    kept = "b" + x_names[1:].replace(x_names[a], "") + y_names[1:].replace(x_names[a], "")
+    result = ops.einsum(f"{x_names},{y_names}->{kept}", x, y)
+    return ops.expand_dims(result, -1) if len(kept) == 1 else result
+
+
+# --- Losses ----------------------------------------------------------------------------------
+
+
+@traced
+def sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1):
+    """−log p(target): `target` has as many elements as `output` has without its last axis."""
+    if axis not in (-1, ndim(output) - 1):
+        output = ops.moveaxis(output, axis, -1)
+    target = ops.reshape(ops.cast(target, "int32"), shape(output)[:-1])
+    return ops.sparse_categorical_crossentropy(target, output, from_logits=from_logits)
+
+
+@traced
+def categorical_crossentropy(target, output, from_logits=False, axis=-1):
+    target = ops.cast(target, dtype(output))
+    return ops.categorical_crossentropy(target, output, from_logits=from_logits, axis=axis)
+
+
+@traced
+def binary_crossentropy(target, output, from_logits=False):
+    target = ops.cast(target, dtype(output))
+    return ops.binary_crossentropy(target, output, from_logits=from_logits)
+
+
+# --- Randomness ------------------------------------------------------------------------------
+
+
+def random_uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
+    return keras.random.uniform(tuple(shape), minval, maxval, dtype=dtype or floatx(), seed=seed)
+
+
+def random_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+    return keras.random.normal(tuple(shape), mean, stddev, dtype=dtype or floatx(), seed=seed)
+
+
+def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+    return keras.random.truncated_normal(
+        tuple(shape), mean, stddev, dtype=dtype or floatx(), seed=seed
+    )
+
+
+def random_binomial(shape, p=0.0, dtype=None, seed=None):
+    """1 with probability `p`, else 0."""
+    draws = keras.random.uniform(tuple(shape), seed=seed)
+    return ops.cast(draws < p, dtype or floatx())
+
+
+random_bernoulli = random_binomial
+
+
+@traced
+def dropout(x, level, noise_shape=None, seed=None):
+    return keras.random.dropout(x, level, noise_shape=noise_shape, seed=seed)
+
+
+# --- Training and inference ------------------------------------------------------------------
+
+
+class LearningPhase:
+    """What `learning_phase()` returns: `function` takes it among its inputs."""
+
+    def __repr__(self):
+        return "<learning phase: 1 when training, 0 otherwise>"
+
+
+_LEARNING_PHASE = LearningPhase()
+
+
+class TrainPhase(keras.layers.Layer):
+    """Its first input while training, its second otherwise."""
+
+    def call(self, inputs, training=None):
+        return inputs[0] if training else inputs[1]
+
+    def compute_mask(self, inputs, mask=None):
+        return None
+
+
+@functools.cache
+def _train_phase():
+    return TrainPhase()
+
+
+def learning_phase():
+    """A mark for the inputs of `function`: ``K.function([x, K.learning_phase()], [y])``."""
+    return _LEARNING_PHASE
+
+
+def set_learning_phase(value):
+    """Accept 0, which is what `predict` does anyway.
+
+    Raises:
+        NotImplementedError: `value` is 1.
+    """
+    if value:
+        raise NotImplementedError(
+            "K.set_learning_phase(1) has no counterpart in Keras 3: call model(x, training=True)."
+        )
+
+
+def in_train_phase(x, alt, training=None):
+    """`x` while training, else `alt`; both may be functions without arguments."""
+    if isinstance(training, LearningPhase):
+        training = None
+    x = x() if callable(x) and not is_keras_tensor(x) else x
+    alt = alt() if callable(alt) and not is_keras_tensor(alt) else alt
+    if training is not None and not _has_symbolic(training):
+        return x if training else alt
+    return _train_phase()([x, alt])
+
+
+def in_test_phase(x, alt, training=None):
+    return in_train_phase(alt, x, training)
+
+
+# --- Recurrence, gradients, functions --------------------------------------------------------
+
+
+@traced
+def rnn(
+    step_function,
+    inputs,
+    initial_states,
+    go_backwards=False,
+    mask=None,
+    constants=None,
+    unroll=False,
+    input_length=None,
+):
+    """Apply ``step_function(input, states) -> (output, new_states)`` along the second axis.
+
+    Where `mask` ``(batch, time)`` is False, the output and the states of the step before stay.
+
+    Returns:
+        ``(last_output, outputs, new_states)``; outputs are ``(batch, time, …)``.
+    """
+    constants = list(constants or [])
+    steps = ops.moveaxis(inputs, 1, 0)
+    if mask is None:
+        masks = ops.ones(shape(inputs)[:2], dtype="bool")
+    else:
+        masks = ops.cast(mask, "bool")
+        masks = ops.squeeze(masks, -1) if ndim(masks) == 3 else masks
+    masks = ops.transpose(masks)
+    first_output, _ = step_function(steps[0], list(initial_states) + constants)
+
+    def keep(flag, new, old):
+        return ops.where(ops.expand_dims(flag, list(range(1, ndim(new)))), new, old)
+
+    def body(carry, element):  # ops.scan wants a step's result to look like the carry
+        last, states = carry[0], carry[1:]
+        x, flag = element
+        output, new_states = step_function(x, list(states) + constants)
+        output = keep(flag, output, last)
+        new_states = [keep(flag, n, s) for n, s in zip(new_states, states, strict=True)]
+        return [output, *new_states], [output, *new_states]
+
+    carry, history = ops.scan(
+        body,
+        [ops.zeros_like(first_output), *initial_states],
+        (steps, masks),
+        reverse=go_backwards,
+    )
+    outputs = ops.flip(history[0], 0) if go_backwards else history[0]
+    return carry[0], ops.moveaxis(outputs, 0, 1), carry[1:]
+
+
+def _roots(tensors):
+    """The inputs that symbolic tensors depend on."""
+    found, seen, pending = [], set(), [x for x in tensors if is_keras_tensor(x)]
+    while pending:
+        x = pending.pop()
+        if id(x) in seen:
+            continue
+        seen.add(id(x))
+        history = x._keras_history
+        node = history.operation._inbound_nodes[history.node_index]
+        if node.is_input:
+            found.append(x)
+        pending.extend(node.input_tensors)
+    return found
+
+
+def gradients(loss, variables):
+    """Gradients of `loss` with respect to tensors or variables, inside a TensorFlow graph.
+
+    It works where Keras 2 scripts use it: in a layer's `call`, in a loss function, and on
+    symbolic tensors of a model (then the result is symbolic, for `function`).
+
+    Raises:
+        NotImplementedError: the backend is not TensorFlow.
+        RuntimeError: called on values outside a graph, where TensorFlow has kept nothing.
+    """
+    if backend() != "tensorflow":
+        raise NotImplementedError(
+            f"K.gradients needs the TensorFlow backend, but Keras runs on {backend()}."
+        )
+    single = not isinstance(variables, (list, tuple))
+    variables = [variables] if single else list(variables)
+    if _has_symbolic(loss):
+        result = _symbolic_gradients(loss, variables)
+    else:
+        import tensorflow as tf
+
+        if tf.executing_eagerly():
+            raise RuntimeError(
+                "K.gradients works inside a graph: in a layer's call, in a loss function or on "
+                "symbolic tensors. For values that are already computed use tf.GradientTape."
+            )
+        values = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+        result = tf.gradients(loss, values)
+    return result
+
+
+def _symbolic_gradients(loss, variables):
+    roots = _roots([loss])
+    symbols = [v for v in variables if is_keras_tensor(v)]
+    model = keras.Function(roots, [loss, *symbols])
+
+    def compute(*inputs):
+        value, *tensors = model(list(inputs))
+        pending = iter(tensors)
+        return gradients(value, [next(pending) if is_keras_tensor(v) else v for v in variables])
+
+    class Gradients(BackendCall):
+        def compute_output_spec(self, *inputs):
+            return [keras.KerasTensor(tuple(v.shape), dtype=dtype(v)) for v in variables]
+
+    return list(Gradients.apply(compute, *roots))
+
+
+class BackendFunction:
+    """What `function` returns: a list of arrays in, a list of NumPy arrays out."""
+
+    def __init__(self, inputs, outputs):
+        self.inputs = [x for x in inputs if not isinstance(x, LearningPhase)]
+        self.phase = [i for i, x in enumerate(inputs) if isinstance(x, LearningPhase)]
+        self.single = not isinstance(outputs, (list, tuple))
+        self.model = keras.Model(self.inputs, [outputs] if self.single else list(outputs))
+        self.compute = functools.partial(self._compute, training=False)
+        self.compute_training = functools.partial(self._compute, training=True)
+        if backend() == "tensorflow":
+            import tensorflow as tf
+
+            self.compute = tf.function(self.compute, reduce_retracing=True)
+            self.compute_training = tf.function(self.compute_training, reduce_retracing=True)
+
+    def _compute(self, inputs, training):
+        return keras.tree.flatten(self.model(inputs, training=training))
+
+    def __call__(self, inputs):
+        inputs = list(inputs)
+        training = builtins.any([bool(inputs.pop(i)) for i in self.phase])
+        pairs = zip(inputs, self.inputs, strict=True)
+        inputs = [ops.convert_to_tensor(x, dtype=like.dtype) for x, like in pairs]
+        outputs = (self.compute_training if training else self.compute)(inputs)
+        outputs = [ops.convert_to_numpy(x) for x in outputs]
+        return outputs[0] if self.single else outputs
+
+
+def function(inputs, outputs, updates=None, name=None, **kwargs):
+    """A function from the model's inputs to symbolic `outputs`, on NumPy arrays.
+
+    Args:
+        inputs: symbolic tensors; `learning_phase()` may be among them.
+        outputs: a symbolic tensor or a list of them.
+
+    Raises:
+        NotImplementedError: `updates` are given, which need a TensorFlow 1 graph.
+    """
+    if updates:
+        raise NotImplementedError(
+            "K.function with updates belongs to TensorFlow 1 graphs: write the updates as "
+            "variable.assign(...) in a layer's call or in a train_step."
+        )
+    return BackendFunction(list(inputs), outputs)
+
+
+def map_fn(fn, elems, name=None, dtype=None):
+    return ops.map(fn, elems)
+
+
+def _no_session(function):
+    def refuse(*args, **kwargs):
+        raise NotImplementedError(
+            f"K.{function} needs a session of TensorFlow 1, which Keras 3 does not have. Tensors "
+            "have values as they are: use K.eval, model.predict or K.function instead."
+        )
+
+    refuse.__name__ = function
+    return refuse
+
+
+get_session = _no_session("get_session")
+set_session = _no_session("set_session")
+
+
+def __getattr__(name):
+    """What stands in today's `keras.backend` or in `keras.ops` is there too."""
+    for module in (keras.backend, ops):
+        if module.__name__ != __name__ and hasattr(module, name):
+            return getattr(module, name)
+    raise AttributeError(
+        f"K.{name} is not among the functions of Keras 2 that keras_extras provides, nor in "
+        "keras.backend or keras.ops. Write it in keras.ops, or report the script that needs it."
+    )
