@@ -148,7 +148,7 @@ class ConditionalRandomField(keras.layers.Layer):
 
     >>> crf = ConditionalRandomField()
     >>> scores = crf(keras.ops.array([[[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]]]))
-    >>> crf._trans.assign([[0.0, 0.0], [-9.0, 0.0]])
+    >>> _ = crf.weights[0].assign([[0.0, 0.0], [-9.0, 0.0]])
     >>> keras.ops.convert_to_numpy(crf.decode(scores)).tolist()
     [[0, 1, 1]]
     """

@@ -39,7 +39,7 @@ class MaximumEntropyMarkovModel(keras.layers.Layer):
 
     >>> memm = MaximumEntropyMarkovModel()
     >>> scores = memm(keras.ops.array([[[2.0, 0.0], [0.0, 3.0]]]))
-    >>> memm._trans.assign([[0.0, 0.0], [0.0, 0.0]])
+    >>> _ = memm.weights[0].assign([[0.0, 0.0], [0.0, 0.0]])
     >>> keras.ops.convert_to_numpy(memm.decode(scores)).tolist()
     [[0, 1]]
     """

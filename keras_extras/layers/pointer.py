@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_extras.initializers import fresh
 from keras_extras.ops import (
     apply_rotary_position_embeddings,
     sequence_masking,
@@ -64,21 +65,18 @@ class GlobalPointer(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
-        self.dense = self._dense("dense", self.head_size * self.heads * 2)
-        self.dense.build(input_shape)
+        self.dense = self._dense(self.head_size * self.heads * 2, input_shape, "dense")
 
-    def _dense(self, name, units):
-        # a clone of the initializer: one instance would give every kernel the same numbers
-        initializer = keras.initializers.get(self.kernel_initializer)
-        if isinstance(initializer, keras.initializers.Initializer):
-            initializer = initializer.clone()
-        return keras.layers.Dense(
+    def _dense(self, units, shape, name):
+        dense = keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            kernel_initializer=initializer,
+            kernel_initializer=fresh(self.kernel_initializer),
             dtype=self.dtype_policy,
             name=name,
         )
+        dense.build(shape)
+        return dense
 
     def call(self, inputs, mask=None):
         batch, length = ops.shape(inputs)[:2]
@@ -137,10 +135,9 @@ class EfficientGlobalPointer(GlobalPointer):
     """
 
     def build(self, input_shape):
-        self.p_dense = self._dense("p_dense", self.head_size * 2)
-        self.p_dense.build(input_shape)
-        self.q_dense = self._dense("q_dense", self.heads * 2)
-        self.q_dense.build((*input_shape[:-1], self.head_size * 2))
+        self.p_dense = self._dense(self.head_size * 2, input_shape, "p_dense")
+        pairs_shape = (*input_shape[:-1], self.head_size * 2)
+        self.q_dense = self._dense(self.heads * 2, pairs_shape, "q_dense")
 
     def call(self, inputs, mask=None):
         x = self.p_dense(inputs)
