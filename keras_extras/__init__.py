@@ -4,8 +4,8 @@ Importing this package registers everything that saved models may need; it impor
 TensorFlow (beyond the Keras backend) nor bert4keras.
 """
 
-from keras_extras import activations, initializers, layers, ops
+from keras_extras import activations, initializers, layers, losses, ops
 
 __version__ = "0.1.0"
 
-__all__ = ["activations", "initializers", "layers", "ops"]
+__all__ = ["activations", "initializers", "layers", "losses", "ops"]
