@@ -14,7 +14,8 @@ import os
 import bert4keras.models as original
 import keras
 
-from keras_extras.bert4keras import backend, checkpoints
+from keras_extras.bert4keras import backend, checkpoints, weights
+from keras_extras.bert4keras.huggingface_config import adapt, transformer_config
 from keras_extras.initializers import RoFormerV2Initializer
 from keras_extras.layers import FirstToken, LanguageModelMask, UnifiedLanguageModelMask
 
@@ -134,23 +135,24 @@ def build_transformer_model(
         with open(config_path, encoding="utf-8") as file:
             config = json.load(file)
         if "model_type" in config or "architectures" in config:
-            name, config = checkpoints.transformer_config(config)
+            name, config = transformer_config(config)
             model = model or name
     config.update(kwargs)
     transformer = _build(
         model=model or "bert", application=application, return_keras_model=False, **config
     )
+    adapt(transformer, **config)
     if checkpoint_path is not None:
         transformer.truncated = "num_hidden_layers" in kwargs
-        transformer.load_weights_from_checkpoint(os.fspath(checkpoint_path))
+        transformer.load_weights_from_checkpoint(checkpoint_path)
     return transformer.model if return_keras_model else transformer
 
 
 original.Transformer.apply = _apply
-original.Transformer.load_variable = checkpoints.load_variable
-original.Transformer.create_variable = checkpoints.create_variable
-original.Transformer.load_weights_from_checkpoint = checkpoints.load_weights
-original.Transformer.save_weights_as_checkpoint = checkpoints.save_weights
+original.Transformer.load_variable = weights.load_variable
+original.Transformer.create_variable = weights.create_variable
+original.Transformer.load_weights_from_checkpoint = weights.load_weights
+original.Transformer.save_weights_as_checkpoint = weights.save_weights
 original.Model = _model
 original.data_parallel = data_parallel
 original.build_transformer_model = build_transformer_model

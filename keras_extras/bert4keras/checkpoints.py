@@ -1,0 +1,284 @@
+"""Checkpoints of any common format, presented under bert4keras' variable names.
+
+``open_checkpoint`` finds out what a path is (TensorFlow checkpoint, safetensors, PyTorch file, Keras H5 of
+transformers, sharded index, directory, Hugging Face hub id) and returns a lazy, read-only mapping from TF1
+variable names such as ``bert/encoder/layer_0/attention/self/query/kernel`` to arrays in TF1 layout.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "tf_model.h5",
+)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, incomplete, or of a kind that cannot be read."""
+
+
+class Entry(NamedTuple):
+    """One array of a checkpoint: its shape, and how to read it."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+
+
+class Checkpoint(Mapping):
+    """A read-only mapping from variable names to arrays, each read when it is asked for.
+
+    Args:
+        source: what the arrays come from, in words; used in messages.
+        entries: dict name -> ``Entry``.
+        path: file or checkpoint prefix, if there is one. ``os.fspath(checkpoint)`` returns it, so that code
+            that calls ``tf.train.load_variable(checkpoint, name)`` works on a TensorFlow checkpoint.
+
+    Example:
+        >>> import numpy as np
+        >>> checkpoint = Checkpoint.from_arrays({"bert/pooler/dense/bias": np.zeros(3)})
+        >>> checkpoint.names(), checkpoint.shape("bert/pooler/dense/bias")
+        (['bert/pooler/dense/bias'], (3,))
+    """
+
+    def __init__(self, source: str, entries: Mapping[str, Entry], path: str | None = None):
+        self.source = source
+        self.entries = dict(entries)
+        self.path = path
+        self.read_names: set[str] = set()
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], source: str = "arrays in memory"):
+        """A checkpoint over arrays that are in memory already."""
+        entries = {}
+        for name, value in arrays.items():
+            value = np.asarray(value)
+            entries[name] = Entry(value.shape, lambda value=value: value)
+        return cls(source, entries)
+
+    def names(self) -> list[str]:
+        """The variable names, sorted."""
+        return sorted(self.entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a variable, without reading it."""
+        return self._entry(name).shape
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        value = self._entry(name).read()
+        self.read_names.add(name)
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __fspath__(self) -> str:
+        if self.path is None:
+            raise TypeError(f"{self.source} is not a file.")
+        return self.path
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint of {len(self)} variables from {self.source}>"
+
+    def _entry(self, name: str) -> Entry:
+        if name not in self.entries:
+            raise KeyError(f"{name!r} is not in {self.source}")
+        return self.entries[name]
+
+
+def open_checkpoint(path, architecture: str | None = None) -> Checkpoint:
+    """Opens a checkpoint of any format under bert4keras' variable names.
+
+    Args:
+        path: one of
+            a TensorFlow checkpoint prefix (``"chinese_L-12_H-768_A-12/bert_model.ckpt"``; needs TensorFlow);
+            a ``*.safetensors`` file (with TF names, or from Hugging Face);
+            a PyTorch ``pytorch_model.bin`` (read without torch, and without running code from it);
+            a ``tf_model.h5`` of transformers;
+            an index ``*.index.json`` of sharded files;
+            a directory that holds one of these;
+            a Hugging Face hub id (``"hfl/chinese-roberta-wwm-ext"``; ``HF_ENDPOINT`` and the offline cache are
+            honoured); or a ``Checkpoint`` or a dict of arrays, for convenience.
+        architecture: which names the caller expects where the files leave it open: ``"mt5"`` and ``"t5"``
+            differ in nothing else, and a bare ``ElectraModel`` does not name itself. The ``model_type`` in the
+            ``config.json`` beside the weights goes first.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        CheckpointError: the file is damaged or of an unknown kind.
+        ImportError: the format needs a library that is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> open_checkpoint({"bert/pooler/dense/bias": np.zeros(3)})["bert/pooler/dense/bias"].shape
+        (3,)
+    """
+    if isinstance(path, Checkpoint):
+        return path
+    if isinstance(path, Mapping):
+        return Checkpoint.from_arrays(path)
+    location = locate(path)
+    checkpoint = read(location)
+    from keras_extras.bert4keras import huggingface
+
+    if huggingface.has_huggingface_names(checkpoint):
+        config = os.path.join(os.path.dirname(location), "config.json")
+        model_type = None
+        if os.path.isfile(config):
+            with open(config, encoding="utf-8") as file:
+                model_type = json.load(file).get("model_type")
+        return huggingface.as_bert4keras(checkpoint, model_type, architecture)
+    return checkpoint
+
+
+def locate(path) -> str:
+    """The weight file (or TensorFlow prefix) that a path, a directory or a hub id stands for."""
+    path = os.path.expanduser(os.fspath(path))
+    if os.path.isdir(path):
+        return _in_directory(path)
+    prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
+    if os.path.isfile(prefix + ".index"):
+        if not glob.glob(glob.escape(prefix) + ".data-*"):
+            raise CheckpointError(
+                f"{prefix}.index is there, but its {prefix}.data-00000-of-00001 is not: a TensorFlow "
+                "checkpoint consists of both files. Copy the missing one beside it."
+            )
+        return prefix
+    if os.path.isfile(path):
+        return path
+    if glob.glob(glob.escape(prefix) + ".data-*"):
+        raise CheckpointError(
+            f"{prefix}.data-* is there, but {prefix}.index is not: a TensorFlow checkpoint consists of both "
+            "files. Copy the missing one beside it."
+        )
+    from keras_extras.bert4keras import hub
+
+    if hub.is_repository_id(path):
+        return _in_directory(hub.fetch(path))
+    raise FileNotFoundError(
+        f"There is no checkpoint at {path!r}: no such file, no directory, and no TensorFlow checkpoint with "
+        "this prefix. Give a path that exists, or a Hugging Face id such as 'hfl/chinese-roberta-wwm-ext'."
+    )
+
+
+class Model(NamedTuple):
+    """Where a model's configuration and weights are."""
+
+    config_path: str
+    weights_path: str
+
+
+def resolve(path) -> Model:
+    """The configuration and the weights in a directory, or of a Hugging Face hub id (which is fetched).
+
+    The configuration is ``config.json``, or else the only ``*config*.json`` (Google's ``bert_config.json``).
+
+    Raises:
+        FileNotFoundError: one of them is missing.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    if not os.path.isdir(path):
+        path = os.path.dirname(locate(path))
+    weights = _in_directory(path)
+    config = os.path.join(path, "config.json")
+    if not os.path.isfile(config):
+        found = [
+            name
+            for name in glob.glob(os.path.join(glob.escape(path), "*config*.json"))
+            if not name.endswith(("tokenizer_config.json", "generation_config.json"))
+        ]
+        if len(found) != 1:
+            raise FileNotFoundError(
+                f"The directory {path} has no config.json, and {len(found)} other *config*.json. Give the path "
+                "of the configuration file itself, and checkpoint_path."
+            )
+        config = found[0]
+    return Model(config, weights)
+
+
+def read(location: str) -> Checkpoint:
+    """Opens one file or TensorFlow prefix, under the names that stand in it."""
+    from keras_extras.bert4keras import tensor_files, torch_files
+
+    if location.endswith(".index.json"):
+        return _read_shards(location)
+    if location.endswith(".safetensors"):
+        return tensor_files.read_safetensors(location)
+    if location.endswith((".bin", ".pt", ".pth")):
+        return torch_files.read_torch(location)
+    if location.endswith((".h5", ".hdf5")):
+        return tensor_files.read_h5(location)
+    if os.path.isfile(location + ".index"):
+        return tensor_files.read_tensorflow(location)
+    raise CheckpointError(
+        f"{location} is no kind of checkpoint known here. Known are TensorFlow checkpoints (a prefix, with "
+        ".index and .data files), *.safetensors, pytorch_model.bin, tf_model.h5 and *.index.json of shards."
+    )
+
+
+def _in_directory(directory: str) -> str:
+    for name in WEIGHT_FILES:
+        if os.path.isfile(os.path.join(directory, name)):
+            return os.path.join(directory, name)
+    state = os.path.join(
+        directory, "checkpoint"
+    )  # TensorFlow's note of which checkpoint is the latest
+    if os.path.isfile(state):
+        with open(state, encoding="utf-8") as file:
+            latest = re.search(r'^model_checkpoint_path: "(.+)"', file.read(), re.MULTILINE)
+        if latest and os.path.isfile(os.path.join(directory, latest[1]) + ".index"):
+            return os.path.join(directory, latest[1])
+    pattern = glob.escape(directory)
+    found = glob.glob(os.path.join(pattern, "*.safetensors"))
+    found += [p.removesuffix(".index") for p in glob.glob(os.path.join(pattern, "*.index"))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CheckpointError(
+            f"The directory {directory} holds several checkpoints ({', '.join(sorted(found))}). Name one."
+        )
+    raise FileNotFoundError(
+        f"The directory {directory} holds no weights: none of {', '.join(WEIGHT_FILES)}, no other "
+        "*.safetensors and no TensorFlow checkpoint (*.index)."
+    )
+
+
+def _read_shards(location: str) -> Checkpoint:
+    with open(location, encoding="utf-8") as file:
+        try:
+            where = json.load(file)["weight_map"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{location} is not an index of shards: {error!r}.") from error
+    directory = os.path.dirname(location)
+    files = sorted(set(where.values()))
+    absent = [name for name in files if not os.path.isfile(os.path.join(directory, name))]
+    if absent:
+        raise CheckpointError(
+            f"{location} names shards that are not beside it: {', '.join(absent)}."
+        )
+    shards = {name: read(os.path.join(directory, name)) for name in files}
+    lacking = sorted(name for name, shard in where.items() if name not in shards[shard])
+    if lacking:
+        raise CheckpointError(
+            f"{location} names variables that their shards lack: {', '.join(lacking[:10])}"
+            f"{' …' if len(lacking) > 10 else ''}. The download is probably incomplete."
+        )
+    entries = {name: shards[shard].entries[name] for name, shard in where.items()}
+    return Checkpoint(location, entries, location)
