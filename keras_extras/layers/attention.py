@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import initializers, ops
 
-from keras_extras.initializers import fresh
+from keras_extras.layers.dense import built_dense
 from keras_extras.ops import align, apply_rotary_position_embeddings, attention_normalize
 
 
@@ -80,22 +80,11 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def build(self, input_shape):
         q_shape, k_shape, v_shape = input_shape[:3]
-        self.q_dense = self._dense(self.heads * self.key_size, q_shape, "q_dense")
-        self.k_dense = self._dense(self.heads * self.key_size, k_shape, "k_dense")
-        self.v_dense = self._dense(self.heads * self.head_size, v_shape, "v_dense")
+        self.q_dense = built_dense(self, self.heads * self.key_size, q_shape, "q_dense")
+        self.k_dense = built_dense(self, self.heads * self.key_size, k_shape, "k_dense")
+        self.v_dense = built_dense(self, self.heads * self.head_size, v_shape, "v_dense")
         o_shape = (*q_shape[:-1], self.heads * self.head_size)
-        self.o_dense = self._dense(self.out_dim, o_shape, "o_dense")
-
-    def _dense(self, units, shape, name):
-        dense = keras.layers.Dense(
-            units,
-            use_bias=self.use_bias,
-            kernel_initializer=fresh(self.kernel_initializer),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        dense.build(shape)
-        return dense
+        self.o_dense = built_dense(self, self.out_dim, o_shape, "o_dense")
 
     def _split_heads(self, x, size):
         return ops.reshape(x, (-1, ops.shape(x)[1], self.heads, size))

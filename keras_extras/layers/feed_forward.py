@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import activations, initializers
 
-from keras_extras.initializers import fresh
+from keras_extras.layers.dense import built_dense
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")
@@ -44,22 +44,11 @@ class FeedForward(keras.layers.Layer):
 
     def build(self, input_shape):
         for i, activation in enumerate(self.activation):
-            dense = self._dense(self.units, input_shape, f"i{i}_dense", activation=activation)
-            setattr(self, f"i{i}_dense", dense)
+            name = f"i{i}_dense"
+            dense = built_dense(self, self.units, input_shape, name, activation=activation)
+            setattr(self, name, dense)
         hidden_shape = (*input_shape[:-1], self.units)
-        self.o_dense = self._dense(input_shape[-1], hidden_shape, "o_dense")
-
-    def _dense(self, units, shape, name, **kwargs):
-        dense = keras.layers.Dense(
-            units,
-            use_bias=self.use_bias,
-            kernel_initializer=fresh(self.kernel_initializer),
-            dtype=self.dtype_policy,
-            name=name,
-            **kwargs,
-        )
-        dense.build(shape)
-        return dense
+        self.o_dense = built_dense(self, input_shape[-1], hidden_shape, "o_dense")
 
     def call(self, inputs):
         x = self.i0_dense(inputs)

@@ -6,7 +6,7 @@ import keras
 from keras import activations, initializers, ops
 
 from keras_extras.activations import swish
-from keras_extras.initializers import fresh
+from keras_extras.layers.dense import built_dense
 from keras_extras.layers.normalization import ScaleOffset
 from keras_extras.ops import apply_rotary_position_embeddings, attention_normalize
 
@@ -73,28 +73,18 @@ class GatedAttentionUnit(keras.layers.Layer):
         shapes = input_shape if isinstance(input_shape[0], (list, tuple)) else [input_shape]
         shape, units, act = shapes[0], self.units, self.activation
         if self.self_attention:
-            self.i_dense = self._dense(2 * units + self.key_size, shape, "i_dense", act)
+            size = 2 * units + self.key_size
+            self.i_dense = built_dense(self, size, shape, "i_dense", activation=act)
             for name in ("q_scaleoffset", "k_scaleoffset"):
                 layer = ScaleOffset(offset=self.use_bias, dtype=self.dtype_policy, name=name)
                 layer.build((*shape[:-1], self.key_size))
                 setattr(self, name, layer)
         else:
-            self.uq_dense = self._dense(units + self.key_size, shape, "uq_dense", act)
-            self.k_dense = self._dense(self.key_size, shapes[1], "k_dense", act)
-            self.v_dense = self._dense(units, shapes[2], "v_dense", act)
-        self.o_dense = self._dense(shape[-1], (*shape[:-1], units), "o_dense", None)
-
-    def _dense(self, units, shape, name, activation):
-        dense = keras.layers.Dense(
-            units,
-            activation=activation,
-            use_bias=self.use_bias,
-            kernel_initializer=fresh(self.kernel_initializer),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        dense.build(shape)
-        return dense
+            size = units + self.key_size
+            self.uq_dense = built_dense(self, size, shape, "uq_dense", activation=act)
+            self.k_dense = built_dense(self, self.key_size, shapes[1], "k_dense", activation=act)
+            self.v_dense = built_dense(self, units, shapes[2], "v_dense", activation=act)
+        self.o_dense = built_dense(self, shape[-1], (*shape[:-1], units), "o_dense")
 
     def call(self, inputs, mask=None, a_bias=None, p_bias=None, training=None):
         inputs = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]

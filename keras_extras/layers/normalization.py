@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import activations, initializers, ops
 
-from keras_extras.initializers import fresh
+from keras_extras.layers.dense import built_dense
 from keras_extras.ops import align
 
 
@@ -67,29 +67,21 @@ class ScaleOffset(keras.layers.Layer):
         if not self.conditional:
             return
         if self.hidden_units is not None:
-            self.hidden_dense = self._dense(
+            self.hidden_dense = self._condition_dense(
                 self.hidden_units,
                 condition_shape,
                 "hidden_dense",
-                activation=self.hidden_activation,
-                kernel_initializer=fresh(self.hidden_initializer),
+                self.hidden_initializer,
+                self.hidden_activation,
             )
             condition_shape = (*condition_shape[:-1], self.hidden_units)
         if self._offsets:
-            self.beta_dense = self._dense(
-                size, condition_shape, "beta_dense", kernel_initializer="zeros"
-            )
+            self.beta_dense = self._condition_dense(size, condition_shape, "beta_dense")
         if self._scales:
-            self.gamma_dense = self._dense(
-                size, condition_shape, "gamma_dense", kernel_initializer="zeros"
-            )
+            self.gamma_dense = self._condition_dense(size, condition_shape, "gamma_dense")
 
-    def _dense(self, units, shape, name, **kwargs):
-        dense = keras.layers.Dense(
-            units, use_bias=False, dtype=self.dtype_policy, name=name, **kwargs
-        )
-        dense.build(shape)
-        return dense
+    def _condition_dense(self, units, shape, name, initializer="zeros", activation=None):
+        return built_dense(self, units, shape, name, False, initializer, activation)
 
     def call(self, inputs):
         condition = None

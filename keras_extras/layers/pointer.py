@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_extras.initializers import fresh
+from keras_extras.layers.dense import built_dense
 from keras_extras.ops import (
     apply_rotary_position_embeddings,
     sequence_masking,
@@ -65,18 +65,7 @@ class GlobalPointer(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape):
-        self.dense = self._dense(self.head_size * self.heads * 2, input_shape, "dense")
-
-    def _dense(self, units, shape, name):
-        dense = keras.layers.Dense(
-            units,
-            use_bias=self.use_bias,
-            kernel_initializer=fresh(self.kernel_initializer),
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        dense.build(shape)
-        return dense
+        self.dense = built_dense(self, self.head_size * self.heads * 2, input_shape, "dense")
 
     def call(self, inputs, mask=None):
         batch, length = ops.shape(inputs)[:2]
@@ -135,9 +124,9 @@ class EfficientGlobalPointer(GlobalPointer):
     """
 
     def build(self, input_shape):
-        self.p_dense = self._dense(self.head_size * 2, input_shape, "p_dense")
+        self.p_dense = built_dense(self, self.head_size * 2, input_shape, "p_dense")
         pairs_shape = (*input_shape[:-1], self.head_size * 2)
-        self.q_dense = self._dense(self.heads * 2, pairs_shape, "q_dense")
+        self.q_dense = built_dense(self, self.heads * 2, pairs_shape, "q_dense")
 
     def call(self, inputs, mask=None):
         x = self.p_dense(inputs)
