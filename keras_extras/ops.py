@@ -34,7 +34,7 @@ def align(tensor, axes, ndim: int | None = None):
     Raises:
         ValueError: an axis is missing, or negative without `ndim`.
 
-    >>> align(keras.ops.ones((2, 5)), [0, -1], 4).shape
+    >>> tuple(align(keras.ops.ones((2, 5)), [0, -1], 4).shape)
     (2, 1, 1, 5)
     """
     if len(axes) != len(tensor.shape):
@@ -126,7 +126,7 @@ def sinusoidal_embeddings(pos, dim: int, base: float = 10000):
     Returns:
         A tensor of shape ``pos.shape + (dim,)``, of `pos`'s dtype.
 
-    >>> sinusoidal_embeddings(keras.ops.ones((1,)), 4).shape
+    >>> tuple(sinusoidal_embeddings(keras.ops.ones((1,)), 4).shape)
     (1, 4)
     """
     if dim % 2:

@@ -41,7 +41,7 @@ class MultiHeadAttention(keras.layers.Layer):
     Weights in order: kernel and bias of q, k, v and o.
 
     >>> x = keras.ops.ones((2, 5, 8))
-    >>> MultiHeadAttention(2, 4)([x, x, x]).shape
+    >>> tuple(MultiHeadAttention(2, 4)([x, x, x]).shape)
     (2, 5, 8)
     """
 

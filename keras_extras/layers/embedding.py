@@ -17,7 +17,7 @@ class Embedding(keras.layers.Embedding):
     id 0, and rows of padding only keep one visible position.
 
     >>> layer = Embedding(10, 4)
-    >>> layer(layer(keras.ops.ones((2, 3))), mode="dense").shape
+    >>> tuple(layer(layer(keras.ops.ones((2, 3))), mode="dense").shape)
     (2, 3, 10)
     """
 

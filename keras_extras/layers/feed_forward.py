@@ -22,7 +22,7 @@ class FeedForward(keras.layers.Layer):
 
     The output is as wide as the input.
 
-    >>> FeedForward(16, activation=["gelu", "linear"])(keras.ops.ones((2, 5, 8))).shape
+    >>> tuple(FeedForward(16, activation=["gelu", "linear"])(keras.ops.ones((2, 5, 8))).shape)
     (2, 5, 8)
     """
 

@@ -34,7 +34,7 @@ class GatedAttentionUnit(keras.layers.Layer):
     Call arguments as in `MultiHeadAttention`; `p_bias` is ``"rotary"`` or None, and a boolean
     or float attention bias is ``(…, length_q, length_k)``.
 
-    >>> GatedAttentionUnit(16, 4)(keras.ops.ones((2, 5, 8))).shape
+    >>> tuple(GatedAttentionUnit(16, 4)(keras.ops.ones((2, 5, 8))).shape)
     (2, 5, 8)
     """
 

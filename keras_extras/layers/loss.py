@@ -19,7 +19,7 @@ class Loss(keras.layers.Layer):
     ...     def compute_loss(self, inputs, mask=None):
     ...         return keras.ops.mean(keras.ops.square(inputs[0] - inputs[1]))
     >>> layer = MeanSquare(output_axis=1)
-    >>> layer([keras.ops.zeros((2, 1)), keras.ops.ones((2, 1))]).shape
+    >>> tuple(layer([keras.ops.zeros((2, 1)), keras.ops.ones((2, 1))]).shape)
     (2, 1)
     >>> float(layer.losses[0])
     1.0

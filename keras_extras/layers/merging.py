@@ -25,7 +25,7 @@ class Add(keras.layers.Add):
 class Concatenate1D(keras.layers.Layer):
     """Join sequences ``(batch, length_i, dim)`` end to end; an input without mask is visible.
 
-    >>> Concatenate1D()([keras.ops.ones((2, 3, 4)), keras.ops.ones((2, 5, 4))]).shape
+    >>> tuple(Concatenate1D()([keras.ops.ones((2, 3, 4)), keras.ops.ones((2, 5, 4))]).shape)
     (2, 8, 4)
     """
 

@@ -135,7 +135,7 @@ class LayerNormalization(ScaleOffset):
         epsilon: ε; `keras.config.epsilon()` (1e-7) by default.
         **kwargs: those of `ScaleOffset`.
 
-    >>> LayerNormalization()(keras.ops.ones((2, 5, 8))).shape
+    >>> tuple(LayerNormalization()(keras.ops.ones((2, 5, 8))).shape)
     (2, 5, 8)
     """
 

@@ -39,7 +39,7 @@ class GlobalPointer(keras.layers.Layer):
 
     >>> layer = GlobalPointer(heads=2, head_size=4)
     >>> scores = layer(keras.ops.ones((1, 3, 8)))
-    >>> scores.shape, bool(scores[0, 0, 2, 0] < -1e9)
+    >>> tuple(scores.shape), bool(scores[0, 0, 2, 0] < -1e9)
     ((1, 2, 3, 3), True)
     """
 
@@ -119,7 +119,7 @@ class EfficientGlobalPointer(GlobalPointer):
     Source: kexue.fm/archives/8877.
 
     >>> layer = EfficientGlobalPointer(heads=2, head_size=4)
-    >>> layer(keras.ops.ones((1, 3, 8))).shape
+    >>> tuple(layer(keras.ops.ones((1, 3, 8))).shape)
     (1, 2, 3, 3)
     """
 

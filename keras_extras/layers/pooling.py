@@ -12,7 +12,7 @@ from keras_extras.ops import sequence_masking
 class FirstToken(keras.layers.Layer):
     """The vector of the first token ([CLS]): ``(batch, length, dim) → (batch, dim)``.
 
-    >>> FirstToken()(keras.ops.ones((2, 5, 3))).shape
+    >>> tuple(FirstToken()(keras.ops.ones((2, 5, 3))).shape)
     (2, 3)
     """
 

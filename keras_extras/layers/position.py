@@ -86,7 +86,7 @@ class PositionEmbedding(_AbsolutePosition):
     Raises:
         ValueError: α of exactly ½ makes position (i, j) equal to (j, i).
 
-    >>> PositionEmbedding(8, 4)(keras.ops.ones((2, 5, 4))).shape
+    >>> tuple(PositionEmbedding(8, 4)(keras.ops.ones((2, 5, 4))).shape)
     (2, 5, 4)
     """
 
@@ -147,7 +147,7 @@ class SinusoidalPositionEmbedding(_AbsolutePosition):
 
     The vectors are computed in float32 and cast at the end.
 
-    >>> SinusoidalPositionEmbedding(4, "zero")(keras.ops.ones((2, 5, 4))).shape
+    >>> tuple(SinusoidalPositionEmbedding(4, "zero")(keras.ops.ones((2, 5, 4))).shape)
     (1, 5, 4)
     """
 
@@ -178,7 +178,7 @@ class RelativePositionEmbedding(keras.layers.Layer):
         embeddings_initializer: of the table.
 
     >>> x = keras.ops.ones((2, 5, 4))
-    >>> RelativePositionEmbedding(9, 4)([x, x]).shape
+    >>> tuple(RelativePositionEmbedding(9, 4)([x, x]).shape)
     (5, 5, 4)
     """
 
