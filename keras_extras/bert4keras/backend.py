@@ -195,7 +195,9 @@ def batch_gather(params, indices):
     if extra:
         indices = ops.expand_dims(indices, list(range(-extra, 0)))
         size = ops.shape(params)
-        indices = ops.broadcast_to(indices, tuple(ops.shape(indices)[: axis + 1]) + size[axis + 1 :])
+        indices = ops.broadcast_to(
+            indices, tuple(ops.shape(indices)[: axis + 1]) + size[axis + 1 :]
+        )
     return ops.take_along_axis(params, indices, axis=axis)
 
 

@@ -17,6 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
+_KERAS_BACKEND = keras.backend  # the runner of legacy scripts puts this module in its place
+
 # --- Symbolic calls --------------------------------------------------------------------------
 
 
@@ -89,37 +91,10 @@ def symbolic(function):
 # --- Settings --------------------------------------------------------------------------------
 
 
-def backend() -> str:
-    return keras.config.backend()
-
-
-def floatx() -> str:
-    return keras.config.floatx()
-
-
-def set_floatx(value):
-    keras.config.set_floatx(value)
-
-
-def epsilon() -> float:
-    return keras.config.epsilon()
-
-
-def set_epsilon(value):
-    keras.config.set_epsilon(value)
-
-
-def image_data_format() -> str:
-    return keras.config.image_data_format()
-
-
-def name_scope(name):
-    return keras.name_scope(name)
-
-
-def clear_session():
-    keras.utils.clear_session()
-
+backend, floatx, set_floatx = keras.config.backend, keras.config.floatx, keras.config.set_floatx
+epsilon, set_epsilon = keras.config.epsilon, keras.config.set_epsilon
+image_data_format = keras.config.image_data_format
+name_scope, clear_session = keras.name_scope, keras.utils.clear_session
 
 # --- Shape, dtype, value ---------------------------------------------------------------------
 
@@ -151,8 +126,7 @@ def dtype(x) -> str:
     return keras.backend.standardize_dtype(x.dtype)
 
 
-def cast(x, dtype):
-    return ops.cast(x, dtype)
+cast = ops.cast
 
 
 def cast_to_floatx(x):
@@ -262,9 +236,11 @@ def update_sub(x, decrement):
 
 # --- Elementwise -----------------------------------------------------------------------------
 
-
-def abs(x):
-    return ops.absolute(x)
+abs, square, pow, exp, log = ops.absolute, ops.square, ops.power, ops.exp, ops.log
+sign, round, sin, cos, tanh = ops.sign, ops.round, ops.sin, ops.cos, ops.tanh
+maximum, minimum, equal, not_equal = ops.maximum, ops.minimum, ops.equal, ops.not_equal
+greater, greater_equal, less, less_equal = ops.greater, ops.greater_equal, ops.less, ops.less_equal
+elu, sigmoid, softplus, softsign = ops.elu, ops.sigmoid, ops.softplus, ops.softsign
 
 
 def sqrt(x):
@@ -272,105 +248,21 @@ def sqrt(x):
     return ops.sqrt(ops.maximum(x, ops.cast(0, dtype(x))))
 
 
-def square(x):
-    return ops.square(x)
-
-
-def pow(x, a):
-    return ops.power(x, a)
-
-
-def exp(x):
-    return ops.exp(x)
-
-
-def log(x):
-    return ops.log(x)
-
-
-def sign(x):
-    return ops.sign(x)
-
-
-def round(x):
-    return ops.round(x)
-
-
-def sin(x):
-    return ops.sin(x)
-
-
-def cos(x):
-    return ops.cos(x)
-
-
 def clip(x, min_value, max_value):
     return ops.clip(x, min_value, max_value)
-
-
-def maximum(x, y):
-    return ops.maximum(x, y)
-
-
-def minimum(x, y):
-    return ops.minimum(x, y)
-
-
-def equal(x, y):
-    return ops.equal(x, y)
-
-
-def not_equal(x, y):
-    return ops.not_equal(x, y)
-
-
-def greater(x, y):
-    return ops.greater(x, y)
-
-
-def greater_equal(x, y):
-    return ops.greater_equal(x, y)
-
-
-def less(x, y):
-    return ops.less(x, y)
-
-
-def less_equal(x, y):
-    return ops.less_equal(x, y)
 
 
 def relu(x, alpha=0.0, max_value=None, threshold=0.0):
     return keras.activations.relu(x, alpha, max_value, threshold)
 
 
-def elu(x, alpha=1.0):
-    return ops.elu(x, alpha)
-
-
 def softmax(x, axis=-1):
     return ops.softmax(x, axis=axis)
-
-
-def softplus(x):
-    return ops.softplus(x)
-
-
-def softsign(x):
-    return ops.softsign(x)
-
-
-def sigmoid(x):
-    return ops.sigmoid(x)
 
 
 def hard_sigmoid(x):
     """Keras 2's piecewise linear sigmoid: clip(0.2·x + 0.5, 0, 1)."""
     return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
-
-
-def tanh(x):
-    return ops.tanh(x)
 
 
 def stop_gradient(x):
@@ -397,21 +289,8 @@ def switch(condition, then_expression, else_expression):
 
 # --- Reductions ------------------------------------------------------------------------------
 
-
-def sum(x, axis=None, keepdims=False):
-    return ops.sum(x, axis=axis, keepdims=keepdims)
-
-
-def mean(x, axis=None, keepdims=False):
-    return ops.mean(x, axis=axis, keepdims=keepdims)
-
-
-def max(x, axis=None, keepdims=False):
-    return ops.max(x, axis=axis, keepdims=keepdims)
-
-
-def min(x, axis=None, keepdims=False):
-    return ops.min(x, axis=axis, keepdims=keepdims)
+sum, mean, max, min = ops.sum, ops.mean, ops.max, ops.min
+var, std, logsumexp = ops.var, ops.std, ops.logsumexp
 
 
 def prod(x, axis=None, keepdims=False):
@@ -423,14 +302,6 @@ def prod(x, axis=None, keepdims=False):
     if isinstance(x, (list, tuple)):
         return functools.reduce(lambda a, b: a * b, x, 1)
     return ops.prod(x, axis=axis, keepdims=keepdims)
-
-
-def var(x, axis=None, keepdims=False):
-    return ops.var(x, axis=axis, keepdims=keepdims)
-
-
-def std(x, axis=None, keepdims=False):
-    return ops.std(x, axis=axis, keepdims=keepdims)
 
 
 def any(x, axis=None, keepdims=False):
@@ -449,10 +320,6 @@ def argmin(x, axis=-1):
     return ops.argmin(x, axis=axis)
 
 
-def logsumexp(x, axis=None, keepdims=False):
-    return ops.logsumexp(x, axis=axis, keepdims=keepdims)
-
-
 def cumsum(x, axis=0):
     return ops.cumsum(x, axis=axis)
 
@@ -466,6 +333,9 @@ def l2_normalize(x, axis=None):
 
 
 # --- Shapes ----------------------------------------------------------------------------------
+
+squeeze, stack, transpose = ops.squeeze, ops.stack, ops.transpose
+permute_dimensions, repeat_elements, reverse = ops.transpose, ops.repeat, ops.flip
 
 
 @traced
@@ -509,24 +379,8 @@ def expand_dims(x, axis=-1):
     return ops.expand_dims(x, axis)
 
 
-def squeeze(x, axis):
-    return ops.squeeze(x, axis)
-
-
-def transpose(x):
-    return ops.transpose(x)
-
-
-def permute_dimensions(x, pattern):
-    return ops.transpose(x, tuple(pattern))
-
-
 def concatenate(tensors, axis=-1):
     return ops.concatenate(tensors, axis=axis)
-
-
-def stack(x, axis=0):
-    return ops.stack(x, axis=axis)
 
 
 @traced
@@ -537,14 +391,6 @@ def tile(x, n):
 def repeat(x, n):
     """``(batch, dim)`` to ``(batch, n, dim)``."""
     return ops.repeat(ops.expand_dims(x, 1), n, axis=1)
-
-
-def repeat_elements(x, rep, axis):
-    return ops.repeat(x, rep, axis=axis)
-
-
-def reverse(x, axes):
-    return ops.flip(x, axes)
 
 
 @traced
@@ -903,8 +749,8 @@ set_session = _no_session("set_session")
 
 def __getattr__(name):
     """What stands in today's `keras.backend` or in `keras.ops` is there too."""
-    for module in (keras.backend, ops):
-        if module.__name__ != __name__ and hasattr(module, name):
+    for module in (_KERAS_BACKEND, ops):
+        if hasattr(module, name):
             return getattr(module, name)
     raise AttributeError(
         f"K.{name} is not among the functions of Keras 2 that keras_extras provides, nor in "
