@@ -135,6 +135,11 @@ class WordPieceTokenizer:
         """Number of rows an embedding needs: the largest id plus one."""
         return max(self._tokens) + 1
 
+    def save_vocab(self, path: str | Path):
+        """Writes the vocabulary as a `vocab.txt`."""
+        tokens = sorted(self.token_dict, key=self.token_dict.get)
+        Path(path).write_text("".join(token + "\n" for token in tokens), encoding="utf-8")
+
     def token_to_id(self, token: str) -> int:
         """Id of a token, or that of `[UNK]`."""
         return self.token_dict.get(token, self.unknown_id)

@@ -34,7 +34,6 @@ class LengthBatches(keras.utils.PyDataset):
         shuffle: training order (above) or sorted by length. Default False.
         seed: seed of the order. Default 0.
         window: batches per sorted window. Default 100.
-        epoch: number of the first epoch, for a resumed training. Default 0.
 
     Raises:
         ValueError: no example, columns of unequal length, or a row longer than the last bucket.
@@ -55,7 +54,6 @@ class LengthBatches(keras.utils.PyDataset):
         shuffle: bool = False,
         seed: int = 0,
         window: int = 100,
-        epoch: int = 0,
     ):
         super().__init__()
         self.inputs = [list(column) for column in inputs]
@@ -63,9 +61,9 @@ class LengthBatches(keras.utils.PyDataset):
         self.lengths = np.array([len(row) for row in self.inputs[0]])
         self.batch_size, self.window = batch_size, window
         self.buckets = None if buckets is None else sorted(buckets)
-        self.shuffle, self.seed, self.epoch = shuffle, seed, epoch
+        self.shuffle, self.seed = shuffle, seed
         self._check()
-        self._arrange()
+        self.set_epoch(0)
 
     def _check(self):
         if not len(self.lengths):
@@ -81,8 +79,14 @@ class LengthBatches(keras.utils.PyDataset):
                 f"{self.buckets[-1]}; truncate the rows or add a bucket."
             )
 
-    def _arrange(self):
-        """Decides which examples form which batch in this epoch."""
+    def set_epoch(self, epoch: int):
+        """Decides which examples form which batch in the epoch of that number.
+
+        Keras goes on by itself from epoch to epoch (and counts one more before the first). Call
+        it in a callback's `on_epoch_begin` where the order must not depend on how often `fit`
+        was called, as in a resumed training.
+        """
+        self.epoch = epoch
         size, lengths = self.batch_size, self.lengths
         if self.shuffle:
             rng = np.random.default_rng((self.seed, self.epoch))
@@ -124,9 +128,7 @@ class LengthBatches(keras.utils.PyDataset):
 
     def on_epoch_end(self):
         """Keras calls this after each epoch: the next one has its own order."""
-        self.epoch += 1
-        if self.shuffle:
-            self._arrange()
+        self.set_epoch(self.epoch + 1)
 
     def restore(self, outputs: np.ndarray) -> np.ndarray:
         """Puts `model.predict(batches)` into the order in which the examples were given."""

@@ -1,0 +1,1 @@
+"""CLUE, the Chinese language understanding benchmark: one readable script per task."""

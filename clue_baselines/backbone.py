@@ -1,0 +1,106 @@
+"""The language model under every task: pretrained, or a small BERT from scratch."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from clue_baselines.data import SAMPLE, DataError, Source
+from keras_extras.tokenization import WordPieceTokenizer
+
+SMALL_BERT = Path(__file__).parent / "bert_small.json"
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass
+class Backbone:
+    """A model with its tokenizer.
+
+    `model` maps (token ids, segment ids), both (batch, length), to vectors (batch, length,
+    hidden); `initializer` is the one its layers start from, for the task's head.
+    """
+
+    model: keras.Model
+    tokenizer: WordPieceTokenizer
+    initializer: keras.initializers.Initializer
+    pretrained: bool
+    description: str
+
+
+def tokenizer_for(model: str, source: Source, texts: Iterable[str], rare: int = 2):
+    """The tokenizer: the model's vocabulary, else the data's, else one made from the texts.
+
+    Args:
+        model: what `--model` says.
+        source: the data, which may have a `vocab.txt` beside it.
+        texts: training texts, for a vocabulary of their characters.
+        rare: a character must occur this often to get a place. Default 2.
+    """
+    if is_pretrained(model):
+        path = model_folder(model) / "vocab.txt"
+        if not path.is_file():
+            raise DataError(f"The model {model} has no vocab.txt in {path.parent}.")
+    else:
+        path = SAMPLE / "vocab.txt" if source.kind == "sample" else source.vocab()
+    try:
+        vocab = path if path else characters(texts, rare)
+        return WordPieceTokenizer(vocab, do_lower_case=True)
+    except ValueError as error:
+        raise DataError(f"Vocabulary {path}: {error}") from None
+
+
+def characters(texts: Iterable[str], rare: int) -> dict[str, int]:
+    """A vocabulary of the characters of the texts, each also as a continuation (`##a`)."""
+    counts = Counter(character for text in texts for character in text if not character.isspace())
+    kept = sorted(character for character, count in counts.items() if count >= rare)
+    inside_words = [f"##{c}" for c in kept if c.isalnum() and not "\u3400" <= c <= "\u9fff"]
+    return {token: i for i, token in enumerate((*SPECIAL_TOKENS, *kept, *inside_words))}
+
+
+def is_pretrained(model: str) -> bool:
+    """Whether `--model` names weights; nothing or a config.json means a model from scratch."""
+    return bool(model) and not model.endswith(".json")
+
+
+def model_folder(model: str) -> Path:
+    """Local folder of a pretrained model, downloaded if it is a hub id."""
+    from keras_extras.bert4keras import checkpoints
+
+    try:
+        return Path(checkpoints.locate(model)).parent
+    except (OSError, ValueError, ImportError) as error:
+        raise DataError(f"--model {model}: {error}") from None
+
+
+def load(model: str, tokenizer: WordPieceTokenizer, maxlen: int) -> Backbone:
+    """Builds the model under a task's head.
+
+    Raises:
+        DataError: the model cannot be loaded, is smaller than the vocabulary, or has fewer
+            positions than `maxlen`.
+    """
+    from keras_extras.bert4keras import build_transformer_model
+
+    try:
+        if is_pretrained(model):
+            bert = build_transformer_model(model, return_keras_model=False)
+        else:
+            config, size = model or str(SMALL_BERT), tokenizer.vocab_size
+            bert = build_transformer_model(config, vocab_size=size, return_keras_model=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise DataError(f"Model {model or SMALL_BERT}: {error}") from None
+    if tokenizer.vocab_size > bert.vocab_size:
+        raise DataError(
+            f"The vocabulary has {tokenizer.vocab_size} tokens but the model only "
+            f"{bert.vocab_size}: vocab.txt and weights do not belong together."
+        )
+    positions = getattr(bert, "max_position", None)
+    if positions and maxlen > positions:
+        raise DataError(f"--maxlen {maxlen} is more than the model's {positions} positions.")
+    size = f"{bert.num_hidden_layers} layers x {bert.hidden_size}"
+    pretrained = is_pretrained(model)
+    name = model if pretrained else f"{Path(model or SMALL_BERT).stem} from scratch"
+    description = f"{name} ({size}, {tokenizer.vocab_size} tokens)"
+    return Backbone(bert.model, tokenizer, bert.initializer, pretrained, description)

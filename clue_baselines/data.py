@@ -1,0 +1,174 @@
+"""Where the CLUE data comes from, and how its files are read.
+
+A data folder holds one folder per task with CLUE's official files (`tnews/train.json` …). It is
+looked for in this order: `--data`, the environment variable `CLUE_DATA`, an earlier download, a
+download from the Hugging Face hub (`hub.py`), and last the small invented sample that ships with
+the project.
+
+All texts are normalised alike in all splits: Unicode NFKC (full-width letters, digits and
+punctuation become half-width) and lower case. Some copies of TNEWS have lost both in part of their
+training rows; without this a model would see another writing in training than in the test set.
+"""
+
+import hashlib
+import json
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SAMPLE = Path(__file__).parent / "sample"
+SAMPLE_WARNING = (
+    "NOTE: no CLUE data here, so this runs on the small INVENTED SAMPLE that ships with the "
+    "project. Its scores are not CLUE scores. Give the real data with --data FOLDER or CLUE_DATA."
+)
+
+# What a source lacks beside the official archives, task by task. Runs say it and go on.
+LACKING = {
+    "hub": {
+        "tnews": "no test1.0.json (so no tnews10_predict.json) and empty keywords",
+        "cluewsc2020": "no test1.0.json",
+        "c3": "no test1.0.json or test1.1.json under their own names, one test set only",
+        "chid": "one test set only",
+        "cmnli": "rows labelled '-' are gone",
+        "ocnli": "rows labelled '-' are gone",
+        "cluener": "the whole task",
+    },
+    "sample": {"tnews": "everything official: the titles are invented"},
+}
+
+
+class DataError(Exception):
+    """Input that cannot be used; the message says what, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A task's data folder: where it is, and whether it is `folder`, `hub` or `sample`."""
+
+    folder: Path
+    kind: str
+
+    def path(self, split: str) -> Path:
+        """File of a split: `train`, `dev`, `test` …"""
+        return self.folder / f"{split}.json"
+
+    def has(self, split: str) -> bool:
+        """Whether the file of a split is there."""
+        return self.path(split).is_file()
+
+    def vocab(self) -> Path | None:
+        """The `vocab.txt` beside the tasks' folders, if there is one."""
+        path = self.folder.parent / "vocab.txt"
+        return path if path.is_file() else None
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of every file of the task, for the record."""
+        return {path.name: sha256(path) for path in sorted(self.folder.glob("*.json"))}
+
+
+def find(task: str, given: str = "") -> Source:
+    """The source of a task's data, in the order described above.
+
+    Args:
+        task: name of the task's folder.
+        given: a data folder, as from `--data`; `"sample"` takes the shipped sample at once.
+
+    Raises:
+        DataError: a folder was asked for and is not there, or a download is not what it was.
+    """
+    if given == "sample":
+        return Source(SAMPLE / task, "sample")
+    named, origin = (given, "--data") if given else (os.environ.get("CLUE_DATA"), "CLUE_DATA")
+    if named:
+        folder = Path(named).expanduser() / task
+        if not folder.is_dir():
+            raise DataError(f"{origin} is {named}, but there is no folder {folder}.")
+        return Source(folder, "folder")
+
+    from clue_baselines import hub
+
+    try:
+        return Source(hub.fetch(task), "hub")
+    except hub.Unavailable as reason:
+        print(f"Could not fetch CLUE from the Hugging Face hub: {reason}")
+        return Source(SAMPLE / task, "sample")
+
+
+class Record(dict):
+    """One line of a data file; its accessors complain with file and line."""
+
+    where: str
+
+    def text(self, key: str) -> str:
+        """A normalised, non-empty text."""
+        value = self.get(key)
+        if not isinstance(value, str):
+            raise DataError(f"{self.where}: no text under {key!r}.")
+        value = normalize(value).strip()
+        if not value:
+            raise DataError(f"{self.where}: the text under {key!r} is empty.")
+        return value
+
+    def index(self, key: str, choices: Sequence[str]) -> int:
+        """Position of the value among the choices."""
+        if key not in self:
+            raise DataError(f"{self.where}: no {key!r}.")
+        value = str(self[key])
+        if value not in choices:
+            known = ", ".join(choices[:20])
+            raise DataError(f"{self.where}: unknown {key} {value!r}; it should be one of {known}.")
+        return choices.index(value)
+
+
+def read_records(path: Path, limit: int | None = None) -> list[Record]:
+    """Reads a file of one JSON object per line.
+
+    Lines end at a line feed only: Unicode line separators inside strings are text.
+
+    Raises:
+        DataError: the file is missing, empty or not UTF-8, or a line is no JSON object.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing; expected CLUE's official file of that name.")
+    records = []
+    for number, line in numbered_lines(path):
+        if limit is not None and len(records) >= limit:
+            break
+        where = f"{path}, line {number}"
+        try:
+            record = Record(json.loads(line.decode("utf-8")))
+        except UnicodeDecodeError:
+            raise DataError(f"{where}: not UTF-8.") from None
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{where}: not a JSON object ({error}).") from None
+        record.where = where
+        records.append(record)
+    if not records:
+        raise DataError(f"{path} is empty.")
+    return records
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Non-blank lines with their numbers, without a byte order mark."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if line.strip():
+                yield number, line
+
+
+def normalize(text: str) -> str:
+    """Unicode NFKC and lower case.
+
+    >>> normalize("ＡＢＣ：１２３，Ok！")
+    'abc:123,ok!'
+    """
+    return unicodedata.normalize("NFKC", text).lower()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

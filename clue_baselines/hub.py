@@ -1,0 +1,168 @@
+"""Fetches CLUE from the Hugging Face hub and converts it back to the official format.
+
+The official Google Storage links answer 403 since 2023. The hub's dataset `clue/clue` holds the
+same rows as parquet, with integer labels and without keywords (`data.LACKING` says what it lacks).
+
+The first fetch asks the hub for the newest commit, checks every file against the SHA-256 that the
+hub states for it, and writes commit and checksums into `clue.lock.json` beside the data. From
+then on that commit is the only one asked for, and both downloads and the converted files are
+checked against the lock file; delete it to start anew. No checksum is known beforehand: what the
+first fetch brings is trusted because the hub states it, not because this module knows it.
+
+`HF_ENDPOINT` names another hub (a mirror), `HF_HUB_OFFLINE=1` forbids the attempt.
+"""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from clue_baselines.data import DataError, sha256
+
+DATASET = "clue/clue"
+TIMEOUT = 5  # seconds; being offline must not hold anybody up
+SPLITS = {"train": "train", "validation": "dev", "test": "test"}  # hub's name: official name
+
+TNEWS_LABELS = {
+    "100": "news_story", "101": "news_culture", "102": "news_entertainment", "103": "news_sports",
+    "104": "news_finance", "106": "news_house", "107": "news_car", "108": "news_edu",
+    "109": "news_tech", "110": "news_military", "112": "news_travel", "113": "news_world",
+    "114": "news_stock", "115": "news_agriculture", "116": "news_game",
+}  # fmt: skip
+
+
+class Unavailable(Exception):
+    """The hub cannot be used; the message says why in one line."""
+
+
+def convert_tnews(row: dict, split: str) -> dict:
+    """One row of the hub's TNEWS as the official file has it."""
+    if split == "test":
+        return {"id": row["idx"], "sentence": row["sentence"], "keywords": ""}
+    label = list(TNEWS_LABELS)[row["label"]]
+    labels = {"label": label, "label_desc": TNEWS_LABELS[label]}
+    return labels | {"sentence": row["sentence"], "keywords": ""}
+
+
+CONVERTERS = {"tnews": convert_tnews}
+
+
+def cache_folder() -> Path:
+    """Where fetched data stays: `$XDG_CACHE_HOME/clue_baselines`, else under `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "clue_baselines"
+
+
+def fetch(task: str) -> Path:
+    """The task's folder in official format, downloaded now or earlier.
+
+    Raises:
+        Unavailable: there is no earlier download and the hub cannot be reached or used.
+        DataError: files differ from the checksums in the lock file.
+    """
+    root = cache_folder()
+    lock_path = root / "clue.lock.json"
+    lock = json.loads(lock_path.read_text()) if lock_path.is_file() else {"files": {}}
+    names = [f"{task}/{official}.json" for official in SPLITS.values()]
+    if all((root / name).is_file() and name in lock["files"] for name in names):
+        for name in names:
+            verify(root / name, lock["files"][name], lock_path)
+        return root / task
+    if task not in CONVERTERS:
+        raise Unavailable(f"it has no usable copy of {task}")
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        raise Unavailable("HF_HUB_OFFLINE forbids it")
+
+    listing = list_files(lock.get("commit", "main"))
+    (root / task).mkdir(parents=True, exist_ok=True)
+    for hub_split, split in SPLITS.items():
+        remote = f"{task}/{hub_split}-00000-of-00001.parquet"
+        if remote not in listing["files"]:
+            raise Unavailable(f"{DATASET} holds no {remote}")
+        parquet = root / task / f"{hub_split}.parquet.part"
+        try:
+            download(f"resolve/{listing['commit']}/{remote}", parquet)
+            verify(parquet, listing["files"][remote], "the hub's own listing")
+            verify(parquet, lock["files"].get(remote), lock_path)
+            write_official(parquet, root / task / f"{split}.json", task, split)
+        finally:
+            parquet.unlink(missing_ok=True)
+        lock["files"][remote] = listing["files"][remote]
+        lock["files"][f"{task}/{split}.json"] = sha256(root / task / f"{split}.json")
+    lock |= {"dataset": DATASET, "commit": listing["commit"]}
+    replace_text(lock_path, json.dumps(lock, indent=2, sort_keys=True) + "\n")
+    print(f"Fetched {task} from {DATASET} at commit {listing['commit']} into {root / task}")
+    return root / task
+
+
+def verify(path: Path, expected: str | None, listed_in: Path | str):
+    """Compares a file's SHA-256 with the expected one, if one is known."""
+    if expected is not None and sha256(path) != expected:
+        raise DataError(
+            f"{path} does not have the SHA-256 that {listed_in} states; delete the file "
+            "(or the lock file, to accept a new version) and run again."
+        )
+
+
+def endpoint() -> str:
+    """Address of the hub."""
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def list_files(revision: str) -> dict:
+    """Commit of a revision and the SHA-256 of each of its large files."""
+    address = f"{endpoint()}/api/datasets/{DATASET}/revision/{revision}?blobs=true"
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
+            info = json.load(answer)
+        files = {f["rfilename"]: f["lfs"]["sha256"] for f in info["siblings"] if f.get("lfs")}
+        return {"commit": info["sha"], "files": files}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unavailable(f"{endpoint()} does not answer as expected ({reason(error)})") from None
+
+
+def download(name: str, target: Path):
+    """Streams one file of the dataset to disk with a progress bar."""
+    from tqdm import tqdm
+
+    address = f"{endpoint()}/datasets/{DATASET}/{name}"
+    try:
+        with urllib.request.urlopen(address, timeout=30) as answer, target.open("wb") as file:
+            size = int(answer.headers.get("Content-Length", 0))
+            bar = tqdm(total=size or None, unit="B", unit_scale=True, desc=name.split("/", 2)[-1])
+            with bar:
+                while chunk := answer.read(1 << 16):
+                    bar.update(file.write(chunk))
+    except OSError as error:
+        raise Unavailable(f"{address} could not be downloaded ({reason(error)})") from None
+    if size and target.stat().st_size != size:
+        raise Unavailable(f"{address} broke off after {target.stat().st_size} of {size} bytes")
+
+
+def reason(error: Exception) -> str:
+    """An exception in a few words."""
+    return f"{type(error).__name__}: {getattr(error, 'reason', error)}"[:150]
+
+
+def write_official(parquet: Path, target: Path, task: str, split: str):
+    """Converts a parquet file to one JSON object per line."""
+    try:
+        from pyarrow.parquet import read_table
+    except ImportError:
+        raise Unavailable("converting it needs pyarrow (pip install pyarrow)") from None
+    try:
+        rows = sorted(read_table(parquet).to_pylist(), key=lambda row: row["idx"])
+        rows = [CONVERTERS[task](row, split) for row in rows]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise Unavailable(
+            f"its {split} file of {task} has an unknown form ({reason(error)})"
+        ) from None
+    replace_text(target, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+
+
+def replace_text(path: Path, text: str):
+    """Writes a file under a temporary name first, so that it is never seen half written."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,29 @@
+"""Which optimizer a run uses, and why."""
+
+import keras
+
+from clue_baselines.settings import Settings
+
+ADAFACTOR_RATE, ADAMW_RATE = 5e-4, 2e-4
+
+
+def make_optimizer(settings: Settings, pretrained: bool) -> tuple[keras.optimizers.Optimizer, str]:
+    """The optimizer and a line that says which one it is.
+
+    `auto` is the author's recipe for pretrained weights: AdaFactor with first moment .9 and
+    without factorisation, rate 5e-4. Its step is relative to the weights' size and barely moves a
+    fresh model, so training from scratch takes AdamW with 2e-4.
+    """
+    name = settings.optimizer
+    why = "as asked"
+    if name == "auto":
+        name = "adafactor" if pretrained else "adamw"
+        why = "the author's recipe" if pretrained else "for a model from scratch"
+    if name == "adafactor":
+        from keras_extras.optimizers import AdaFactor
+
+        rate = settings.learning_rate or ADAFACTOR_RATE
+        optimizer = AdaFactor(learning_rate=rate, beta1=0.9, min_dim_size_to_factor=10**6)
+        return optimizer, f"AdaFactor {rate:g}, beta1 0.9, not factored ({why})"
+    rate = settings.learning_rate or ADAMW_RATE
+    return keras.optimizers.AdamW(learning_rate=rate), f"AdamW {rate:g} ({why})"

@@ -1,0 +1,118 @@
+"""What can be set for a run; every field is a command-line flag, the same for all tasks."""
+
+import argparse
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from clue_baselines.data import DataError
+
+OPTIMIZERS = ("auto", "adafactor", "adamw")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16")
+CHANGEABLE_ON_RESUME = ("epochs", "strategy", "tensorboard", "jit")
+
+
+def setting(default, help: str, **flag):
+    """A dataclass field that carries the help text and argparse options of its flag."""
+    metadata = {"help": help, **flag}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass
+class Settings:
+    """All settings of a run, with their defaults."""
+
+    data: str = setting("", "folder with CLUE's data ('sample': the invented sample)")
+    model: str = setting("", "folder or hub id of a pretrained model; a config.json: from scratch")
+    epochs: int = setting(10, "passes over the training data")
+    batch_size: int = setting(32, "examples per step, over all devices")
+    maxlen: int = setting(128, "greatest number of tokens of an example")
+    learning_rate: float = setting(0.0, "0 takes the optimizer's usual one")
+    optimizer: str = setting(
+        "auto",
+        "auto: the author's AdaFactor for pretrained weights, AdamW from scratch",
+        choices=OPTIMIZERS,
+    )
+    seed: list[int] = setting([0], "one run per seed, then mean and deviation", nargs="+")
+    precision: str = setting("float32", "numbers to compute in", choices=PRECISIONS)
+    limit: int = setting(0, "train on the first rows only; 0: on all")
+    output: str = setting("results", "folder of results; a run is <output>/<task>/<name>")
+    name: str = setting("", "name of the run; default: made of model, data and seed")
+    resume: str = setting("", "go on with an interrupted run, given its folder")
+    strategy: str = setting("auto", "devices: auto, one, mirrored, multiworker, tpu or cpu:N")
+    tensorboard: bool = setting(False, "also write logs for TensorBoard")
+    jit: bool = setting(False, "compile with XLA; pads to a few fixed lengths")
+
+
+def parse(task_name: str, description: str, defaults: dict, argv: list[str] | None) -> Settings:
+    """Settings from the command line; with `--resume` those of the interrupted run.
+
+    Raises:
+        DataError: a value makes no sense, or cannot change in a resumed run.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"clue_baselines/{task_name}.py",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # so that we see which flags were given
+    )
+    for field in dataclasses.fields(Settings):
+        add_flag(parser, field, defaults.get(field.name, field_default(field)))
+    given = vars(parser.parse_args(argv))
+    if given.get("resume"):
+        settings = resumed(given)
+    else:
+        settings = Settings(**{**defaults, **given})
+    check(settings)
+    return settings
+
+
+def field_default(field: dataclasses.Field):
+    """Default value of a dataclass field."""
+    return (
+        field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    )
+
+
+def add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, default):
+    """The command-line flag of one setting."""
+    flag = "--" + field.name.replace("_", "-")
+    options = dict(field.metadata)
+    if isinstance(default, bool):
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+        return
+    kind = type(default[0]) if isinstance(default, list) else type(default)
+    shown = " ".join(map(str, default)) if isinstance(default, list) else default
+    if shown not in ("", 0):
+        options["help"] += f" (default: {shown})"
+    parser.add_argument(flag, type=kind, metavar=field.name.upper()[:5], **options)
+
+
+def resumed(given: dict) -> Settings:
+    """Settings of the run in the folder `given["resume"]`, with the few that may change."""
+    path = Path(given["resume"]) / "settings.json"
+    if not path.is_file():
+        raise DataError(f"--resume {given['resume']}: no run there ({path} is missing).")
+    stored = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    for name in given:
+        if name not in (*CHANGEABLE_ON_RESUME, "resume"):
+            flag = "--" + name.replace("_", "-")
+            raise DataError(f"--resume goes on with the run's own settings; {flag} cannot change.")
+    return Settings(**{**stored, **given})
+
+
+def check(settings: Settings):
+    """Complains about values that make no sense."""
+    for name in ("epochs", "batch_size"):
+        if getattr(settings, name) < 1:
+            raise DataError(f"--{name.replace('_', '-')} must be at least 1.")
+    if settings.maxlen < 4:
+        raise DataError("--maxlen must be at least 4: [CLS], [SEP] and some text between.")
+    for name in ("limit", "learning_rate"):
+        if getattr(settings, name) < 0:
+            raise DataError(f"--{name.replace('_', '-')} must not be negative.")
+    if len(set(settings.seed)) < len(settings.seed):
+        raise DataError("--seed lists a seed twice; equal seeds give equal runs.")
