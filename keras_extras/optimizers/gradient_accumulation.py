@@ -1,0 +1,88 @@
+"""Gradient accumulation: a large batch in several small ones, for any optimizer."""
+
+import keras
+from keras import ops
+
+from keras_extras.optimizers.extending import Extension, extend
+
+
+@keras.saving.register_keras_serializable(package="keras_extras")
+class GradientAccumulation(Extension):
+    """one update for the mean gradient of several micro-batches.
+
+    Args:
+        grad_accum_steps: number k of micro-batches per update.
+    """
+
+    def __init__(self, *args, grad_accum_steps: int = 2, **kwargs):
+        super().__init__(*args, **kwargs)
+        if int(grad_accum_steps) != grad_accum_steps or grad_accum_steps < 1:
+            raise ValueError(
+                f"`grad_accum_steps` must be an integer of at least 1, but got {grad_accum_steps}."
+            )
+        if self.use_ema:
+            raise ValueError(
+                "Keras' `use_ema` would average at every micro-batch; "
+                "use extend_with_exponential_moving_average instead."
+            )
+        self.grad_accum_steps = int(grad_accum_steps)
+
+    @property
+    def iterations(self):
+        """Number of updates so far: the micro-batches divided by `grad_accum_steps`."""
+        return ops.floor_divide(self._iterations, self.grad_accum_steps)
+
+    def _get_current_learning_rate(self):
+        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            return self._learning_rate(self.iterations)
+        return super()._get_current_learning_rate()
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._gradient_sums = self.add_optimizer_variables(variables, "gradient_sum")
+
+    def is_update_step(self):
+        return ops.equal((self._iterations + 1) % self.grad_accum_steps, 0)
+
+    def prepare_gradients(self, gradients, variables):
+        gradients = super().prepare_gradients(gradients, variables)
+        sums = [self._gradient_sums[self.index_of(variable)] for variable in variables]
+        self.accumulate(sums, gradients, restart=self._iterations % self.grad_accum_steps == 0)
+        return [ops.divide(total, self.grad_accum_steps) for total in sums]
+
+    def get_config(self):
+        return {**super().get_config(), "grad_accum_steps": self.grad_accum_steps}
+
+
+def extend_with_gradient_accumulation(BaseOptimizer: type, name: str | None = None) -> type:
+    r"""Update once for k micro-batches, with the mean of their gradients.
+
+    The update follows the k-th micro-batch, and equals that of one batch with all their samples if
+    the loss is a mean over samples and the micro-batches are equally large (and without batch
+    normalization). Clipping, schedules, bias corrections, slow and averaged weights and
+    `optimizer.iterations` see updates only, wherever the accumulation stands in a tower. The new
+    class takes `grad_accum_steps` (k, default 2).
+
+    Args:
+        BaseOptimizer: a Keras optimizer class.
+        name: name of the new class.
+
+    Raises:
+        TypeError: for `keras.optimizers.Nadam`, which changes its state outside of its update.
+
+    Source: kexue.fm/archives/6794.
+
+    Example:
+
+    >>> import keras
+    >>> AdamAccumulated = extend_with_gradient_accumulation(keras.optimizers.Adam)
+    >>> optimizer = AdamAccumulated(1e-3, grad_accum_steps=4)
+    """
+    if isinstance(BaseOptimizer, type) and issubclass(BaseOptimizer, keras.optimizers.Nadam):
+        raise TypeError(
+            "Nadam changes its momentum schedule outside of its update, once per micro-batch, so "
+            "gradients cannot be accumulated for it; use Adam."
+        )
+    return extend(GradientAccumulation, BaseOptimizer, name)
