@@ -1,8 +1,9 @@
 """Checkpoints of any common format, presented under bert4keras' variable names.
 
-``open_checkpoint`` finds out what a path is (TensorFlow checkpoint, safetensors, PyTorch file, Keras H5 of
-transformers, sharded index, directory, Hugging Face hub id) and returns a lazy, read-only mapping from TF1
-variable names such as ``bert/encoder/layer_0/attention/self/query/kernel`` to arrays in TF1 layout.
+``open_checkpoint`` finds out what a path is (TensorFlow checkpoint, safetensors, PyTorch file,
+Keras H5 of transformers, sharded index, directory, Hugging Face hub id) and returns a lazy,
+read-only mapping from TF1 variable names such as
+``bert/encoder/layer_0/attention/self/query/kernel`` to arrays in TF1 layout.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ class Checkpoint(Mapping):
     Args:
         source: what the arrays come from, in words; used in messages.
         entries: dict name -> ``Entry``.
-        path: file or checkpoint prefix, if there is one. ``os.fspath(checkpoint)`` returns it, so that code
-            that calls ``tf.train.load_variable(checkpoint, name)`` works on a TensorFlow checkpoint.
+        path: file or checkpoint prefix, if there is one. ``os.fspath(checkpoint)`` returns it, so
+            that code that calls ``tf.train.load_variable(checkpoint, name)`` works on a TensorFlow
+            checkpoint.
 
     Example:
         >>> import numpy as np
@@ -108,17 +110,17 @@ def open_checkpoint(path, architecture: str | None = None) -> Checkpoint:
 
     Args:
         path: one of
-            a TensorFlow checkpoint prefix (``"chinese_L-12_H-768_A-12/bert_model.ckpt"``; needs TensorFlow);
-            a ``*.safetensors`` file (with TF names, or from Hugging Face);
+            a TensorFlow checkpoint prefix (``"chinese_L-12_H-768_A-12/bert_model.ckpt"``; needs
+            TensorFlow); a ``*.safetensors`` file (with TF names, or from Hugging Face);
             a PyTorch ``pytorch_model.bin`` (read without torch, and without running code from it);
             a ``tf_model.h5`` of transformers;
             an index ``*.index.json`` of sharded files;
             a directory that holds one of these;
-            a Hugging Face hub id (``"hfl/chinese-roberta-wwm-ext"``; ``HF_ENDPOINT`` and the offline cache are
-            honoured); or a ``Checkpoint`` or a dict of arrays, for convenience.
-        architecture: which names the caller expects where the files leave it open: ``"mt5"`` and ``"t5"``
-            differ in nothing else, and a bare ``ElectraModel`` does not name itself. The ``model_type`` in the
-            ``config.json`` beside the weights goes first.
+            a Hugging Face hub id (``"hfl/chinese-roberta-wwm-ext"``; ``HF_ENDPOINT`` and the
+            offline cache are honoured); or a ``Checkpoint`` or a dict of arrays, for convenience.
+        architecture: which names the caller expects where the files leave it open: ``"mt5"`` and
+            ``"t5"`` differ in nothing else, and a bare ``ElectraModel`` does not name itself. The
+            ``model_type`` in the ``config.json`` beside the weights goes first.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -157,7 +159,8 @@ def locate(path) -> str:
     if os.path.isfile(prefix + ".index"):
         if not glob.glob(glob.escape(prefix) + ".data-*"):
             raise CheckpointError(
-                f"{prefix}.index is there, but its {prefix}.data-00000-of-00001 is not: a TensorFlow "
+                f"{prefix}.index is there, but its {prefix}.data-00000-of-00001 is not: a "
+                "TensorFlow "
                 "checkpoint consists of both files. Copy the missing one beside it."
             )
         return prefix
@@ -165,7 +168,8 @@ def locate(path) -> str:
         return path
     if glob.glob(glob.escape(prefix) + ".data-*"):
         raise CheckpointError(
-            f"{prefix}.data-* is there, but {prefix}.index is not: a TensorFlow checkpoint consists of both "
+            f"{prefix}.data-* is there, but {prefix}.index is not: a TensorFlow checkpoint "
+            "consists of both "
             "files. Copy the missing one beside it."
         )
     from keras_extras.bert4keras import hub
@@ -173,8 +177,10 @@ def locate(path) -> str:
     if hub.is_repository_id(path):
         return _in_directory(hub.fetch(path))
     raise FileNotFoundError(
-        f"There is no checkpoint at {path!r}: no such file, no directory, and no TensorFlow checkpoint with "
-        "this prefix. Give a path that exists, or a Hugging Face id such as 'hfl/chinese-roberta-wwm-ext'."
+        f"There is no checkpoint at {path!r}: no such file, no directory, and no TensorFlow "
+        "checkpoint with "
+        "this prefix. Give a path that exists, or a Hugging Face id such as "
+        "'hfl/chinese-roberta-wwm-ext'."
     )
 
 
@@ -186,9 +192,11 @@ class Model(NamedTuple):
 
 
 def resolve(path) -> Model:
-    """The configuration and the weights in a directory, or of a Hugging Face hub id (which is fetched).
+    """The configuration and the weights in a directory, or of a Hugging Face hub id (which is
+    fetched).
 
-    The configuration is ``config.json``, or else the only ``*config*.json`` (Google's ``bert_config.json``).
+    The configuration is ``config.json``, or else the only ``*config*.json`` (Google's
+    ``bert_config.json``).
 
     Raises:
         FileNotFoundError: one of them is missing.
@@ -206,7 +214,8 @@ def resolve(path) -> Model:
         ]
         if len(found) != 1:
             raise FileNotFoundError(
-                f"The directory {path} has no config.json, and {len(found)} other *config*.json. Give the path "
+                f"The directory {path} has no config.json, and {len(found)} other *config*.json. "
+                "Give the path "
                 "of the configuration file itself, and checkpoint_path."
             )
         config = found[0]
@@ -228,8 +237,10 @@ def read(location: str) -> Checkpoint:
     if os.path.isfile(location + ".index"):
         return tensor_files.read_tensorflow(location)
     raise CheckpointError(
-        f"{location} is no kind of checkpoint known here. Known are TensorFlow checkpoints (a prefix, with "
-        ".index and .data files), *.safetensors, pytorch_model.bin, tf_model.h5 and *.index.json of shards."
+        f"{location} is no kind of checkpoint known here. Known are TensorFlow checkpoints (a "
+        "prefix, with "
+        ".index and .data files), *.safetensors, pytorch_model.bin, tf_model.h5 and *.index.json "
+        "of shards."
     )
 
 
@@ -252,7 +263,8 @@ def _in_directory(directory: str) -> str:
         return found[0]
     if found:
         raise CheckpointError(
-            f"The directory {directory} holds several checkpoints ({', '.join(sorted(found))}). Name one."
+            f"The directory {directory} holds several checkpoints ({', '.join(sorted(found))}). "
+            "Name one."
         )
     raise FileNotFoundError(
         f"The directory {directory} holds no weights: none of {', '.join(WEIGHT_FILES)}, no other "

@@ -19,7 +19,9 @@ import numpy as np
 
 from keras_extras.bert4keras import weights
 from keras_extras.bert4keras.checkpoints import Checkpoint, CheckpointError, open_checkpoint
-from keras_extras.bert4keras.huggingface import SUPPORTED, model_type_of
+from keras_extras.bert4keras.huggingface import model_type_of
+from keras_extras.bert4keras.huggingface_export import write_pretrained
+from keras_extras.bert4keras.huggingface_tables import SUPPORTED
 
 FORMATS = ("tensorflow", "safetensors", "huggingface")
 _HEADS = {
@@ -45,18 +47,20 @@ def convert(
 
     Args:
         source: anything that ``open_checkpoint`` takes.
-        destination: a name that ends with ``.safetensors``, a TensorFlow prefix with ``.ckpt`` in its name, or
-            else a directory, which becomes a Hugging Face one.
+        destination: a name that ends with ``.safetensors``, a TensorFlow prefix with ``.ckpt`` in
+            its name, or else a directory, which becomes a Hugging Face one.
         to: one of ``FORMATS``. Default: by the name of ``destination``.
-        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"`` for all floating arrays. Default: as they are.
+        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"`` for all floating arrays. Default: as
+            they are.
         model_type: of the Hugging Face model. Default: by config.json, or by the variables' names.
-        config: path of the configuration for a Hugging Face directory. Default: the one beside ``source``.
+        config: path of the configuration for a Hugging Face directory. Default: the one beside
+            ``source``.
         overwrite: whether ``destination`` may exist.
         verbose: whether to show a progress bar.
 
     Returns:
-        the names of the variables that were left out: optimizer slots, and for a Hugging Face directory those
-        that have no counterpart in transformers.
+        the names of the variables that were left out: optimizer slots, and for a Hugging Face
+        directory those that have no counterpart in transformers.
 
     Raises:
         FileExistsError: ``destination`` is there.
@@ -80,7 +84,7 @@ def convert(
         arrays[name] = value
         progress.add(1)
     if settings is not None:
-        return left_out + weights.write_pretrained(
+        return left_out + write_pretrained(
             destination, arrays, settings, _beside(checkpoint, "vocab.txt")
         )
     weights.write(destination, arrays)
@@ -124,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--config",
         help="configuration for a Hugging Face DST (default: the *config*.json beside SRC)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")  # fmt: skip
+    parser.add_argument("--overwrite", action="store_true", help="replace DST if it exists")
     options = parser.parse_args(arguments)
     try:
         left_out = convert(**vars(options), verbose=True)
@@ -168,7 +172,8 @@ def _config(checkpoint: Checkpoint, model_type: str | None, path: str | None) ->
     )
     if path is None:
         raise CheckpointError(
-            f"A Hugging Face directory needs a configuration, and none lies beside {checkpoint.source}: give it "
+            "A Hugging Face directory needs a configuration, and none lies beside "
+            f"{checkpoint.source}: give it "
             "with --config."
         )
     with open(path, encoding="utf-8") as file:
@@ -182,7 +187,8 @@ def _config(checkpoint: Checkpoint, model_type: str | None, path: str | None) ->
         config["architectures"] = ["BertForPreTraining"]
     if model_type == "bert" and "bert/embeddings/position_embeddings" not in checkpoint:
         raise CheckpointError(
-            f"{checkpoint.source} has BERT's variables but no positions: say with --model-type whether it is a "
+            f"{checkpoint.source} has BERT's variables but no positions: say with --model-type "
+            "whether it is a "
             "roformer or a nezha."
         )
     needed = {"gpt2": "n_embd", "openai-gpt": "n_embd", "t5": "d_model", "mt5": "d_model"}

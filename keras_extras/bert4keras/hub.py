@@ -1,4 +1,5 @@
-"""Download of a model's files from the Hugging Face hub: the configuration, the vocabulary, one weight file."""
+"""Download of a model's files from the Hugging Face hub: the configuration, the vocabulary, one
+weight file."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ SMALL_FILES = (
 
 
 def is_repository_id(text: str) -> bool:
-    """Whether a text that is no local path can be a hub id, such as ``hfl/chinese-roberta-wwm-ext``."""
+    """Whether a text that is no local path can be a hub id, such as
+    ``hfl/chinese-roberta-wwm-ext``."""
     if re.search(r"\.(ckpt|safetensors|bin|pt|pth|h5|hdf5|json|txt)(-\d+)?$", text):
         return False
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", text) is not None
@@ -29,9 +31,10 @@ def is_repository_id(text: str) -> bool:
 def fetch(repository: str, revision: str | None = None) -> str:
     """Fetches the files that loading needs, and returns the local directory that holds them.
 
-    The configuration and vocabulary files that exist, and the first that exists of ``model.safetensors``,
-    ``pytorch_model.bin``, ``tf_model.h5`` or their sharded forms. ``HF_ENDPOINT``, ``HF_HUB_OFFLINE`` and the
-    cache of huggingface_hub are honoured, and files that are in the cache are not fetched again.
+    The configuration and vocabulary files that exist, and the first that exists of
+    ``model.safetensors``, ``pytorch_model.bin``, ``tf_model.h5`` or their sharded forms.
+    ``HF_ENDPOINT``, ``HF_HUB_OFFLINE`` and the cache of huggingface_hub are honoured, and files
+    that are in the cache are not fetched again.
 
     Args:
         repository: hub id, such as ``hfl/chinese-roberta-wwm-ext``.
@@ -69,7 +72,8 @@ def fetch(repository: str, revision: str | None = None) -> str:
             pass
         except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
             raise CheckpointError(
-                f"There is no file or directory {repository!r}, and the Hugging Face hub has no model of this "
+                f"There is no file or directory {repository!r}, and the Hugging Face hub has no "
+                "model of this "
                 f"name that is open to you: {str(error).splitlines()[0]}"
             ) from error
         except (HfHubHTTPError, OSError) as error:
@@ -79,8 +83,10 @@ def fetch(repository: str, revision: str | None = None) -> str:
     weights = next((path for path in map(get, WEIGHT_FILES) if path), None)
     if weights is None and unreachable:
         raise ConnectionError(
-            f"There is no file or directory {repository!r}; as a Hugging Face model it is not in the cache, and "
-            f"the hub cannot be reached ({type(unreachable[0]).__name__}). Check the connection, set HF_ENDPOINT "
+            f"There is no file or directory {repository!r}; as a Hugging Face model it is not in "
+            "the cache, and "
+            f"the hub cannot be reached ({type(unreachable[0]).__name__}). Check the connection, "
+            "set HF_ENDPOINT "
             "to a mirror, or give the path of a directory that holds the model."
         )
     if weights is None:

@@ -1,4 +1,5 @@
-"""config.json of a Hugging Face model, translated to arguments of ``build_transformer_model`` and back."""
+"""config.json of a Hugging Face model, translated to arguments of ``build_transformer_model`` and
+back."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ from typing import Any
 
 from keras_extras.bert4keras.checkpoints import CheckpointError
 
-# Hugging Face's name of an activation -> ours. Names that compute the same differ between its versions.
+# Hugging Face's name of an activation -> ours. Names that compute the same differ between its
+# versions.
 ACTIVATIONS = {
     "gelu": "gelu_erf",
     "gelu_python": "gelu_erf",
@@ -17,16 +19,6 @@ ACTIVATIONS = {
     "relu": "relu",
     "silu": "swish",
     "swish": "swish",
-    "tanh": "tanh",
-    "linear": "linear",
-}
-_BACK = {
-    "gelu_erf": "gelu",
-    "gelu": "gelu",
-    "gelu_tanh": "gelu_new",
-    "relu": "relu",
-    "swish": "silu",
-    "silu": "silu",
     "tanh": "tanh",
     "linear": "linear",
 }
@@ -50,17 +42,19 @@ def transformer_config(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         config: the parsed file.
 
     Returns:
-        bert4keras' name of the architecture and the arguments of ``build_transformer_model``. Two of them are
-        for ``adapt``: ``layer_norm_epsilon`` where it is not bert4keras' own, and ``scale_decoder_outputs``.
+        bert4keras' name of the architecture and the arguments of ``build_transformer_model``. Two
+        of them are for ``adapt``: ``layer_norm_epsilon`` where it is not bert4keras' own, and
+        ``scale_decoder_outputs``.
 
     Raises:
-        CheckpointError: the model has a trait that bert4keras' architecture has not; the message says which.
+        CheckpointError: the model has a trait that bert4keras' architecture has not; the message
+            says which.
 
     Example:
-        >>> name, kwargs = transformer_config({"model_type": "bert", "vocab_size": 21128, "hidden_size": 768,
-        ...     "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
-        ...     "hidden_act": "gelu", "max_position_embeddings": 512, "type_vocab_size": 2})
-        >>> name, kwargs["hidden_act"], kwargs["max_position"]
+        >>> name, kwargs = transformer_config({"model_type": "bert", "vocab_size": 21128,
+        ...     "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "intermediate_size": 3072, ...     "hidden_act": "gelu", "max_position_embeddings": 512,
+        "type_vocab_size": 2}) >>> name, kwargs["hidden_act"], kwargs["max_position"]
         ('bert', 'gelu_erf', 512)
     """
     model_type = config.get("model_type")
@@ -75,7 +69,8 @@ def transformer_config(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if model_type in ("bert", "ernie", "nezha", "roformer", "electra", "albert"):
         return _bert(config, model_type)
     raise CheckpointError(
-        f"bert4keras has no counterpart of Hugging Face's model type {model_type!r}. It has one of bert, ernie, "
+        f"bert4keras has no counterpart of Hugging Face's model type {model_type!r}. It has one "
+        "of bert, ernie, "
         "nezha, roformer, electra, albert, gpt2, openai-gpt, t5 and mt5."
     )
 
@@ -154,7 +149,8 @@ def _t5(config: dict, model_type: str) -> tuple[str, dict]:
         scaled = model_type == "t5" and config.get("tie_word_embeddings", True)
     if name == "t5.1.0" and not scaled:
         raise CheckpointError(
-            "This Hugging Face T5 has softmax weights of its own (tie_word_embeddings=False) but no gated "
+            "This Hugging Face T5 has softmax weights of its own (tie_word_embeddings=False) but "
+            "no gated "
             "feed-forward; bert4keras has T5 1.0 (neither) and T5 1.1 (both) only."
         )
     kwargs = {
@@ -167,7 +163,7 @@ def _t5(config: dict, model_type: str) -> tuple[str, dict]:
         "hidden_act": act,
         "dropout_rate": config.get("dropout_rate"),
         "attention_dropout_rate": config.get("dropout_rate"),
-        "cross_position_bias": False,  # transformers has no position bias between decoder and encoder
+        "cross_position_bias": False,  # between decoder and encoder transformers has none
         "scale_decoder_outputs": bool(scaled),
     }
     return name, kwargs | _epsilon(name, config.get("layer_norm_epsilon", 1e-6))
@@ -179,13 +175,14 @@ def adapt(
     scale_decoder_outputs: bool = True,
     **_other,
 ):
-    """Gives a built model the traits of a Hugging Face model that bert4keras' code does not offer as arguments.
+    """Gives a built model the traits of a Hugging Face model that bert4keras' code does not offer
+    as arguments.
 
     Args:
         transformer: a built ``bert4keras.models.Transformer``.
         layer_norm_epsilon: ε of every layer normalisation. Default: as bert4keras has it.
-        scale_decoder_outputs: whether T5's decoder output is divided by sqrt(hidden_size) before the softmax
-            weights. bert4keras always does; T5 1.1 and mT5 as published do not.
+        scale_decoder_outputs: whether T5's decoder output is divided by sqrt(hidden_size) before
+            the softmax weights. bert4keras always does; T5 1.1 and mT5 as published do not.
     """
     from keras_extras.layers import LayerNormalization
 
@@ -197,161 +194,12 @@ def adapt(
         scale.scale = 1.0
 
 
-def huggingface_config(transformer) -> dict[str, Any]:
-    """The ``config.json`` with which transformers builds the same model as a built bert4keras one.
-
-    Raises:
-        CheckpointError: the model has a trait that transformers' architecture has not; the message says which.
-    """
-    from keras_extras.layers import FeedForward, LayerNormalization
-
-    kinds = [kind.__name__ for kind in type(transformer).__mro__]
-    layers = {name.removeprefix(transformer.prefix): x for name, x in transformer.layers.items()}
-    feed_forward = [x for x in layers.values() if isinstance(x, FeedForward)]
-    norms = [x for x in layers.values() if isinstance(x, LayerNormalization)]
-    unfit = [
-        trait
-        for trait, there in (
-            ("conditional layer normalisation", any(x.conditional for x in norms)),
-            ("residual attention scores", transformer.residual_attention_scores),
-            ("hierarchical positions", getattr(transformer, "hierarchical_position", None)),
-            ("shared segment embeddings", getattr(transformer, "shared_segment_embeddings", False)),
-            ("separate sizes of keys and values",
-             transformer.attention_key_size != transformer.attention_head_size),
-            ("no feed-forward layer", not feed_forward),
-        )
-        if there
-    ]  # fmt: skip
-    if unfit:
-        raise CheckpointError(
-            f"The model has {', '.join(unfit)}, which no model of transformers has: save it with "
-            "save_weights_as_checkpoint or model.save instead."
-        )
-    acts = [_BACK.get(getattr(act, "__name__", str(act))) for act in feed_forward[0].activation]
-    if None in acts:
-        raise CheckpointError(f"transformers has no activation {feed_forward[0].activation}.")
-    epsilon = norms[0].epsilon
-    if "T5_Base" in kinds:
-        config = _t5_config(transformer, layers, acts)
-    elif "GPT" in kinds and "GPT2_ML" not in kinds:
-        config = _gpt_config(transformer, kinds, acts[0])
-    else:
-        config = _bert_config(transformer, kinds, layers, acts[0])
-    key = "layer_norm_eps" if "layer_norm_eps" in config else "layer_norm_epsilon"
-    return config | {key: epsilon, "vocab_size": transformer.vocab_size, "pad_token_id": 0}
-
-
-def _bert_config(transformer, kinds, layers, act) -> dict:
-    known = ("ALBERT", "RoFormer", "NEZHA", "ELECTRA", "BERT")
-    kind = next((kind for kind in kinds if kind in known), None)
-    if kind is None or {"RoFormerV2", "ALBERT_Unshared", "GPT2_ML"} & set(kinds):
-        raise CheckpointError(
-            f"transformers has no model like {type(transformer).__name__}: save it with "
-            "save_weights_as_checkpoint."
-        )
-    stem = {"ALBERT": "Albert", "NEZHA": "Nezha", "BERT": "Bert", "ELECTRA": "Electra"}.get(
-        kind, kind
-    )
-    if kind == "ELECTRA":
-        head = "ForPreTraining" if "Discriminator-Dense" in layers else "Model"
-    elif "MLM-Dense" in layers:
-        head = "ForPreTraining" if "NSP-Proba" in layers else "ForMaskedLM"
-    else:
-        head = "Model"
-    config = {
-        "architectures": [stem + head],
-        "model_type": kind.lower(),
-        "hidden_size": transformer.hidden_size,
-        "num_hidden_layers": transformer.num_hidden_layers,
-        "num_attention_heads": transformer.num_attention_heads,
-        "intermediate_size": transformer.intermediate_size,
-        "hidden_act": act,
-        "hidden_dropout_prob": transformer.dropout_rate,
-        "attention_probs_dropout_prob": transformer.attention_dropout_rate,
-        "max_position_embeddings": transformer.max_position,
-        "type_vocab_size": transformer.segment_vocab_size,
-        "layer_norm_eps": None,
-    }
-    if kind == "NEZHA":
-        config["max_relative_position"] = 64
-    if kind == "RoFormer":
-        config["rotary_value"] = False
-    if kind in ("ALBERT", "ELECTRA", "RoFormer"):
-        config["embedding_size"] = transformer.embedding_size
-    elif transformer.embedding_size != transformer.hidden_size:
-        raise CheckpointError(f"transformers' {stem} has no embedding_size of its own.")
-    return config
-
-
-def _gpt_config(transformer, kinds, act) -> dict:
-    if transformer.embedding_size != transformer.hidden_size:
-        raise CheckpointError("transformers' GPT models have no embedding_size of their own.")
-    config = {
-        "n_embd": transformer.hidden_size,
-        "n_layer": transformer.num_hidden_layers,
-        "n_head": transformer.num_attention_heads,
-        "n_positions": transformer.max_position,
-        "resid_pdrop": transformer.dropout_rate,
-        "embd_pdrop": transformer.dropout_rate,
-        "attn_pdrop": transformer.attention_dropout_rate,
-    }
-    if "GPT2" in kinds:
-        return config | {
-            "architectures": ["GPT2LMHeadModel"],
-            "model_type": "gpt2",
-            "n_inner": transformer.intermediate_size,
-            "activation_function": act,
-        }
-    afn = {"gelu_new": "gelu", "relu": "relu", "silu": "silu"}.get(act)
-    if afn is None or transformer.segment_vocab_size:
-        raise CheckpointError(
-            "transformers' OpenAI GPT knows the activations gelu_tanh, relu and swish and no segment "
-            "embeddings; this model differs."
-        )
-    if transformer.intermediate_size != 4 * transformer.hidden_size:
-        raise CheckpointError("transformers' OpenAI GPT is four times as wide in its feed-forward.")
-    return config | {
-        "architectures": ["OpenAIGPTLMHeadModel"],
-        "model_type": "openai-gpt",
-        "afn": afn,
-    }
-
-
-def _t5_config(transformer, layers, acts) -> dict:
-    decoder = getattr(transformer, "_decoder", transformer)
-    if getattr(decoder, "cross_position_bias", False):
-        raise CheckpointError(
-            "transformers' T5 has no position bias between decoder and encoder: build the model with "
-            "cross_position_bias=False."
-        )
-    encodes, decodes = "Encoder-Output-Norm" in layers, "Decoder-Output-Norm" in layers
-    if not encodes:
-        raise CheckpointError("transformers has no T5 decoder without an encoder.")
-    stem = "MT5" if transformer.version.startswith("mt5") else "T5"
-    return {
-        "architectures": [stem + ("ForConditionalGeneration" if decodes else "EncoderModel")],
-        "model_type": stem.lower(),
-        "d_model": transformer.hidden_size,
-        "d_kv": transformer.attention_head_size,
-        "d_ff": transformer.intermediate_size,
-        "num_layers": transformer.num_hidden_layers,
-        "num_heads": transformer.num_attention_heads,
-        "dropout_rate": transformer.dropout_rate,
-        "feed_forward_proj": f"gated-{acts[0]}" if len(acts) > 1 else acts[0],
-        "relative_attention_num_buckets": 32,
-        "relative_attention_max_distance": 128,
-        "is_encoder_decoder": decodes,
-        "tie_word_embeddings": len(acts) == 1,
-        "decoder_start_token_id": 0,
-        "eos_token_id": 1,
-    }
-
-
 def _require(config: dict, model_type: str, key: str, *allowed):
     value = config.get(key)
     if value not in allowed:
         raise CheckpointError(
-            f"This Hugging Face {model_type} model has {key}={value!r}; bert4keras' architecture has "
+            f"This Hugging Face {model_type} model has {key}={value!r}; bert4keras' architecture "
+            "has "
             f"{key}={allowed[-1]!r} only, and would compute something else."
         )
 

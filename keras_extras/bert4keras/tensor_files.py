@@ -1,4 +1,5 @@
-"""Reading and writing of files of named arrays: safetensors, TensorFlow checkpoints, transformers' H5."""
+"""Reading and writing of files of named arrays: safetensors, TensorFlow checkpoints, transformers'
+H5."""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ def read_tensorflow(prefix: str) -> Checkpoint:
 
 
 def _tensorflow_name(stored: str) -> str:
-    """Object-based (TF2) checkpoints wrap and escape names: a.Sb/.ATTRIBUTES/VARIABLE_VALUE is a/b."""
+    """Object-based (TF2) checkpoints wrap and escape names: a.Sb/.ATTRIBUTES/VARIABLE_VALUE is
+    a/b."""
     name = stored.removesuffix("/.ATTRIBUTES/VARIABLE_VALUE")
     if name == stored:
         return stored
@@ -69,7 +71,8 @@ def _tensorflow_name(stored: str) -> str:
 
 
 def read_h5(path: str) -> Checkpoint:
-    """Opens a ``tf_model.h5`` of transformers, under the names and in the layout of its PyTorch twin."""
+    """Opens a ``tf_model.h5`` of transformers, under the names and in the layout of its PyTorch
+    twin."""
     try:
         import h5py
     except ImportError as error:
@@ -90,7 +93,8 @@ def read_h5(path: str) -> Checkpoint:
     with file:
         if "layer_names" not in file.attrs:
             raise CheckpointError(
-                f"{path} is not a tf_model.h5 of transformers. Weights that Keras saved are loaded into a "
+                f"{path} is not a tf_model.h5 of transformers. Weights that Keras saved are "
+                "loaded into a "
                 "built model with model.load_weights(path)."
             )
         for group in file.attrs["layer_names"]:
@@ -123,7 +127,8 @@ def _torch_name(stored: str) -> tuple[str, bool]:
 
 
 def write_safetensors(path: str, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]):
-    """Writes a ``*.safetensors`` file: first beside it, then renamed, so that no partial file stays."""
+    """Writes a ``*.safetensors`` file: first beside it, then renamed, so that no partial file
+    stays."""
     try:
         from safetensors.numpy import save_file
     except ImportError as error:
@@ -172,7 +177,8 @@ def _tensorflow(what: str, instead: str):
         tf.raw_ops.SaveV2  # noqa: B018  a broken installation imports as an empty package
     except Exception as error:
         raise ImportError(
-            f"{what} needs TensorFlow, which cannot be imported here ({error}). Convert the checkpoint once, "
+            f"{what} needs TensorFlow, which cannot be imported here ({error}). Convert the "
+            "checkpoint once, "
             f"where TensorFlow is installed, with `{CONVERTER} SRC DST`, or: {instead}."
         ) from error
     return tf

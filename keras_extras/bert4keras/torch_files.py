@@ -1,8 +1,10 @@
-"""PyTorch's ``pytorch_model.bin`` read without torch, and without running any code that stands in it.
+"""PyTorch's ``pytorch_model.bin`` read without torch, and without running any code that stands in
+it.
 
-Such a file is a pickle, and unpickling runs whatever the pickle names. Here only the few names that describe a
-dictionary of tensors are known; any other is an error. Both formats are read: the zip archive (torch >= 1.6) and
-the older sequence of pickles, in which many Chinese models of 2019 and 2020 are published.
+Such a file is a pickle, and unpickling runs whatever the pickle names. Here only the few names that
+describe a dictionary of tensors are known; any other is an error. Both formats are read: the zip
+archive (torch >= 1.6) and the older sequence of pickles, in which many Chinese models of 2019 and
+2020 are published.
 """
 
 from __future__ import annotations
@@ -31,6 +33,18 @@ _STORAGES = {
     "ByteStorage": np.dtype("u1"),
     "BoolStorage": np.dtype("?"),
 }
+_DAMAGE = (  # what reading raises on a file that is cut off, or of another kind
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    OSError,
+    TypeError,
+    ValueError,
+)
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 
@@ -82,7 +96,8 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(
-                f"it names {module}.{name}, which is no part of a dictionary of tensors and is not run"
+                f"it names {module}.{name}, which is no part of a dictionary of tensors and is "
+                "not run"
             )
         return _KNOWN[module, name]
 
@@ -98,16 +113,15 @@ def read_torch(path: str) -> Checkpoint:
     """Opens a PyTorch file that holds a dictionary of tensors.
 
     Raises:
-        CheckpointError: the file is damaged, holds anything but a dictionary of tensors, or names code.
+        CheckpointError: the file is damaged, holds anything but a dictionary of tensors, or names
+            code.
     """
     try:
         tensors, read_storage = (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
-    except (
-        pickle.UnpicklingError, zipfile.BadZipFile, EOFError, KeyError, ValueError, TypeError, AttributeError,
-        IndexError, ImportError, OSError,
-    ) as error:  # fmt: skip
+    except _DAMAGE as error:
         raise CheckpointError(
-            f"{path} cannot be read as a PyTorch dictionary of tensors: {error}. If you trust the file, load it "
+            f"{path} cannot be read as a PyTorch dictionary of tensors: {error}. If you trust the "
+            "file, load it "
             "with torch and save it as safetensors; if it was downloaded, download it again."
         ) from error
     if not isinstance(tensors, dict):
@@ -121,7 +135,8 @@ def read_torch(path: str) -> Checkpoint:
     }
     if not entries:
         raise CheckpointError(
-            f"{path} holds no tensors at its top level (its keys are {', '.join(map(str, list(tensors)[:5]))}). "
+            f"{path} holds no tensors at its top level (its keys are "
+            f"{', '.join(map(str, list(tensors)[:5]))}). "
             "A training checkpoint keeps them deeper: save model.state_dict() alone."
         )
     return Checkpoint(path, entries, path)

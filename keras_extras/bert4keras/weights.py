@@ -1,25 +1,24 @@
-"""Weights of a bert4keras model: loaded from a checkpoint and saved as one, over ``variable_mapping``.
+"""Weights of a bert4keras model: loaded from a checkpoint and saved as one, over
+``variable_mapping``.
 
-bert4keras' own loader pairs a layer's trainable weights with variable names and stops at the shorter list, so that
-a frozen layer or a wrong architecture stays random without a word. Here everything is compared first, all that
-does not fit is told in one error, and only then the weights are assigned.
+bert4keras' own loader pairs a layer's trainable weights with variable names and stops at the
+shorter list, so that a frozen layer or a wrong architecture stays random without a word. Here
+everything is compared first, all that does not fit is told in one error, and only then the weights
+are assigned.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
 
-from keras_extras.bert4keras import huggingface, tensor_files
+from keras_extras.bert4keras import tensor_files
 from keras_extras.bert4keras.checkpoints import Checkpoint, CheckpointError, open_checkpoint
-from keras_extras.bert4keras.huggingface_config import huggingface_config
 
 _LISTED = 20
 
@@ -42,7 +41,8 @@ def load_variable(self, checkpoint, name: str) -> np.ndarray:
 
 
 def create_variable(self, name: str, value, dtype: str | None = None) -> tuple[str, np.ndarray]:
-    """Turns one weight into a checkpoint's variable; ``bert4keras.models.Transformer.create_variable``.
+    """Turns one weight into a checkpoint's variable;
+    ``bert4keras.models.Transformer.create_variable``.
 
     Returns:
         the name and the array; subclasses change the value (a transpose, say) and call this.
@@ -62,18 +62,21 @@ def as_numpy_dtype(name: str) -> np.dtype:
 def load_weights(transformer, checkpoint, mapping: Mapping[str, list[str]] | None = None):
     """Loads the weights of a built bert4keras model; ``Transformer.load_weights_from_checkpoint``.
 
-    Frozen layers are loaded too. Weights that a condition adds to a layer normalisation start as they are built.
+    Frozen layers are loaded too. Weights that a condition adds to a layer normalisation start as
+    they are built.
 
     Args:
-        transformer: a built ``bert4keras.models.Transformer``. Its ``ignore_invalid_weights`` makes a warning of
-            the error, and loads what fits; its ``autoresize_weights`` resizes weights of another shape; its
-            ``truncated`` says that it is meant to be less deep than the checkpoint.
+        transformer: a built ``bert4keras.models.Transformer``. Its ``ignore_invalid_weights`` makes
+            a warning of the error, and loads what fits; its ``autoresize_weights`` resizes weights
+            of another shape; its ``truncated`` says that it is meant to be less deep than the
+            checkpoint.
         checkpoint: a ``Checkpoint``, a dict of arrays, or anything that ``open_checkpoint`` takes.
-        mapping: dict from layer names to lists of variable names. Default: ``transformer.variable_mapping()``.
+        mapping: dict from layer names to lists of variable names. Default:
+            ``transformer.variable_mapping()``.
 
     Raises:
-        CheckpointError: (a ValueError) variables are missing, superfluous or of another shape; all are listed,
-            and no weight has been changed.
+        CheckpointError: (a ValueError) variables are missing, superfluous or of another shape; all
+            are listed, and no weight has been changed.
     """
     checkpoint = open_checkpoint(checkpoint, _architecture(transformer))
     checkpoint.read_names.clear()
@@ -115,37 +118,15 @@ def save_weights(
 
     Args:
         transformer: a built ``bert4keras.models.Transformer``.
-        filename: a name that ends with ``.safetensors``, or a TensorFlow checkpoint prefix (``model.ckpt``;
-            needs TensorFlow), which original bert4keras and transformers load. Variable names are bert4keras'.
-        mapping: dict from layer names to lists of variable names. Default: ``transformer.variable_mapping()``.
-        dtype: of the stored arrays: ``"float32"``, ``"float16"`` … Default: ``keras.config.floatx()``.
+        filename: a name that ends with ``.safetensors``, or a TensorFlow checkpoint prefix
+            (``model.ckpt``; needs TensorFlow), which original bert4keras and transformers load.
+            Variable names are bert4keras'.
+        mapping: dict from layer names to lists of variable names. Default:
+            ``transformer.variable_mapping()``.
+        dtype: of the stored arrays: ``"float32"``, ``"float16"`` … Default:
+            ``keras.config.floatx()``.
     """
     write(filename, collect(transformer, mapping, dtype))
-
-
-def save_pretrained(transformer, directory, vocabulary=None, dtype: str | None = None):
-    """Saves a bert4keras model as a directory that transformers loads: config.json and model.safetensors.
-
-    The attention masks of the applications ``"lm"`` and ``"unilm"`` are no part of a BERT in transformers.
-
-    Args:
-        transformer: a built ``bert4keras.models.Transformer``.
-        directory: made if it does not exist.
-        vocabulary: path of a ``vocab.txt`` that is copied there. Default: none.
-        dtype: of the stored arrays. Default: ``keras.config.floatx()``.
-
-    Raises:
-        CheckpointError: transformers has no architecture that computes the same.
-    """
-    config = huggingface_config(transformer)
-    model_type = config["model_type"]
-    arrays = collect(transformer, None, dtype)
-    scale = transformer.layers.get(transformer.prefixed("Decoder-Output-Scale"))
-    if scale is not None and "decoder/logits/kernel" in arrays:
-        # transformers does not scale before softmax weights of their own
-        logits = arrays["decoder/logits/kernel"]
-        arrays["decoder/logits/kernel"] = (logits * scale.scale).astype(logits.dtype)
-    write_pretrained(directory, arrays, config, vocabulary)
 
 
 def collect(
@@ -162,8 +143,10 @@ def collect(
             name, value = transformer.create_variable(name, value, dtype)
             if name in arrays and not np.array_equal(arrays[name], value):
                 raise CheckpointError(
-                    f"Several layers of the model stand for the one variable {name} but hold different values "
-                    "(ALBERT with unshared layers, trained): no checkpoint of this architecture can hold them. "
+                    f"Several layers of the model stand for the one variable {name} but hold "
+                    "different values "
+                    "(ALBERT with unshared layers, trained): no checkpoint of this architecture "
+                    "can hold them. "
                     "Save the Keras model with model.save instead."
                 )
             arrays[name] = value
@@ -171,47 +154,13 @@ def collect(
 
 
 def write(filename, arrays: Mapping[str, np.ndarray]):
-    """Writes arrays under bert4keras' names, as safetensors or TensorFlow checkpoint by the file's name."""
+    """Writes arrays under bert4keras' names, as safetensors or TensorFlow checkpoint by the file's
+    name."""
     filename = os.path.expanduser(os.fspath(filename))
     if filename.endswith(".safetensors"):
         tensor_files.write_safetensors(filename, arrays, {"names": "bert4keras"})
     else:
         tensor_files.write_tensorflow(filename, arrays)
-
-
-def write_pretrained(
-    directory, arrays: Mapping[str, np.ndarray], config: dict, vocabulary=None
-) -> list[str]:
-    """Writes arrays under bert4keras' names as a Hugging Face directory.
-
-    Returns:
-        the names of the variables that have no counterpart in transformers, and were left out.
-    """
-    directory = os.path.expanduser(os.fspath(directory))
-    model_type = config["model_type"]
-    plan, leftover = huggingface.to_huggingface({k: v.shape for k, v in arrays.items()}, model_type)
-    stored = {
-        name: source.make(*(arrays[tf] for tf in source.names)) for name, source in plan.items()
-    }
-    if model_type == "roformer":
-        size = config["hidden_size"] // config["num_attention_heads"]
-        table = huggingface.sinusoidal_positions(config["max_position_embeddings"], size)
-        prefix = "roformer." if any(name.startswith("roformer.") for name in stored) else ""
-        stored[f"{prefix}encoder.embed_positions.weight"] = table
-    os.makedirs(directory, exist_ok=True)
-    kept = ("float32", "float16", "bfloat16")
-    dtypes = {value.dtype.name for value in arrays.values()} & set(kept)
-    config = config | {"dtype": dtypes.pop() if len(dtypes) == 1 else "float32"}
-    weights = os.path.join(directory, "model.safetensors")
-    tensor_files.write_safetensors(weights, stored, {"format": "pt"})
-    partial = os.path.join(directory, "config.json.writing")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(config, file, indent=2, ensure_ascii=False, sort_keys=True)
-        file.write("\n")
-    os.replace(partial, os.path.join(directory, "config.json"))
-    if vocabulary is not None:
-        shutil.copyfile(vocabulary, os.path.join(directory, "vocab.txt"))
-    return leftover
 
 
 def _architecture(transformer) -> str | None:
@@ -236,7 +185,8 @@ def _pairs(layer, names: Iterable[str]) -> tuple[list[tuple], list[str]]:
     problems = []
     if len(names) > len(weights):
         problems.append(
-            f"{layer.name} has {len(weights)} weights, but {len(names)} variables are named for it: "
+            f"{layer.name} has {len(weights)} weights, but {len(names)} variables are named for "
+            "it: "
             f"{', '.join(names)}"
         )
         return [], problems
@@ -251,8 +201,8 @@ def _pairs(layer, names: Iterable[str]) -> tuple[list[tuple], list[str]]:
 def _superfluous(transformer, checkpoint: Checkpoint) -> list[str]:
     """Variables of the checkpoint's backbone that the model has no place for.
 
-    Heads, optimizer slots and counters are normal; a deeper encoder, or positions that the model does not have, mean
-    that the checkpoint is of another architecture.
+    Heads, optimizer slots and counters are normal; a deeper encoder, or positions that the model
+    does not have, mean that the checkpoint is of another architecture.
     """
     mapping = transformer.variable_mapping()
     heads = {"cls", "discriminator_predictions", "generator_predictions"}
@@ -281,7 +231,8 @@ def _superfluous(transformer, checkpoint: Checkpoint) -> list[str]:
 
 
 def is_training_state(name: str, names) -> bool:
-    """Whether a variable is an optimizer's slot (``<variable>/adam_m``, ``<variable>_slot_vr``) or a counter."""
+    """Whether a variable is an optimizer's slot (``<variable>/adam_m``, ``<variable>_slot_vr``) or
+    a counter."""
     owner, _, _ = name.rpartition("/")
     return (
         owner in names
@@ -303,7 +254,8 @@ def _warn_of_unmapped(transformer, mapping):
     )
     if unmapped:
         warnings.warn(
-            f"No variable of a checkpoint is named for these layers, which keep the weights they have: "
+            "No variable of a checkpoint is named for these layers, which keep the weights they "
+            "have: "
             f"{', '.join(unmapped)}.",
             stacklevel=4,
         )
@@ -333,7 +285,8 @@ def _report(problems: list[str], checkpoint: Checkpoint, ignore: bool):
 
 
 def _resize(transformer, layer, index: int, value: np.ndarray, shape: tuple[int, ...]):
-    """bert4keras' resizing to another width, with its corrections of scale; None if it cannot be done."""
+    """bert4keras' resizing to another width, with its corrections of scale; None if it cannot be
+    done."""
     from bert4keras.snippets import orthogonally_resize
 
     from keras_extras.layers import FeedForward, MultiHeadAttention
