@@ -57,7 +57,7 @@ def loaded(name, case, folder, results):
     variables = {}
     for layer_name, names in transformer.variable_mapping().items():
         layer = transformer.layers.get(transformer.prefixed(layer_name))
-        for variable, weight in zip(names, layer.trainable_weights if layer else []):
+        for variable, weight in zip(names, layer.trainable_weights if layer else [], strict=False):
             variables[variable] = transformer.create_variable(variable, weight.numpy())[1]
     path = os.path.join(folder, name + ".ckpt")
     tf.raw_ops.SaveV2(
