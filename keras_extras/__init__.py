@@ -1,11 +1,29 @@
 """Su Jianlin's toolbox (kexue.fm, bert4keras) for Keras 3.
 
 Importing this package registers everything that saved models may need; it imports neither
-TensorFlow (beyond the Keras backend) nor bert4keras.
+TensorFlow (beyond the Keras backend) nor bert4keras, whose bridge is `keras_extras.bert4keras`.
 """
 
-from keras_extras import activations, initializers, layers, losses, ops
+from keras_extras import (
+    activations,
+    initializers,
+    layers,
+    losses,
+    ops,
+    optimizers,
+    tokenization,
+    training,
+)
 
 __version__ = "0.1.0"
 
-__all__ = ["activations", "initializers", "layers", "losses", "ops"]
+__all__ = [
+    "activations",
+    "initializers",
+    "layers",
+    "losses",
+    "ops",
+    "optimizers",
+    "tokenization",
+    "training",
+]
