@@ -1,0 +1,122 @@
+"""Length-bucketed batches: complete, reproducible, little padding, right through Keras."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_extras.training import BUCKETS, LengthBatches, padding_ratio
+
+
+def examples(count=500, longest=40, seed=0):
+    rng = np.random.default_rng(seed)
+    return [[i + 1] * n for i, n in enumerate(rng.integers(3, longest, count))]
+
+
+def first_tokens(batches):
+    """The rows of an epoch by their first token, batch by batch."""
+    return [x[:, 0].tolist() for (x,), *_ in (batches[i] for i in range(len(batches)))]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("buckets", [None, BUCKETS])
+def test_every_example_is_in_exactly_one_batch(shuffle, buckets):
+    rows = examples()
+    batches = LengthBatches([rows], np.arange(500), 32, buckets, shuffle, window=5)
+    seen = []
+    for i in range(len(batches)):
+        (x,), y = batches[i]
+        for padded, target in zip(x, y, strict=True):
+            row = rows[target]
+            assert padded[: len(row)].tolist() == row
+            assert not padded[len(row) :].any()
+            seen.append(target)
+        if buckets:
+            assert x.shape[1] in BUCKETS
+    assert sorted(seen) == list(range(500))
+    assert sorted(len(batch) for batch in batches.batches) == [20] + [32] * 15
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    def epochs(seed):
+        batches = LengthBatches([examples()], shuffle=True, seed=seed)
+        found = []
+        for _ in range(3):
+            found.append(first_tokens(batches))
+            batches.on_epoch_end()
+        return found
+
+    first = epochs(7)
+    assert first == epochs(7)
+    assert first[0] != first[1] != first[2]
+    assert first[0] != epochs(8)[0]
+    resumed = LengthBatches([examples()], shuffle=True, seed=7)
+    resumed.set_epoch(2)
+    assert first_tokens(resumed) == first[2]
+
+
+def test_rows_of_a_window_are_sorted_and_windows_differ():
+    batches = LengthBatches([examples(640)], batch_size=32, shuffle=True, window=10)
+    spans = [np.ptp(batches.lengths[rows]) for rows in batches.batches]
+    assert np.mean(spans) < 6  # 10 batches share lengths 3 to 39: about 4 each, not 36
+
+
+def test_first_two_batches_differ_in_length_wherever_any_do():
+    for seed in range(20):
+        batches = LengthBatches([examples(200, 20, seed)], shuffle=True, seed=seed, buckets=BUCKETS)
+        assert batches[0][0][0].shape[1] == 32
+        assert batches[1][0][0].shape[1] == 16
+
+
+def test_padding_ratio_by_hand():
+    rows = [[1] * n for n in (10, 10, 2, 2)]
+    # sorted: 2 x 10 and 2 x 2, nothing padded; padded to 16 each: 64 for 24 tokens
+    assert padding_ratio(LengthBatches([rows], batch_size=2)) == 1
+    assert padding_ratio(LengthBatches([rows], batch_size=2, buckets=[16])) == 64 / 24
+
+
+def test_padding_on_clue_is_as_small_as_promised(clue_data):
+    with open(clue_data / "ocnli" / "dev.json", encoding="utf-8", newline="\n") as lines:
+        pairs = [json.loads(line) for line in lines]
+    rows = [[1] * min(128, len(p["sentence1"]) + len(p["sentence2"]) + 3) for p in pairs]
+    assert padding_ratio(LengthBatches([rows], shuffle=True)) < 1.03
+    assert padding_ratio(LengthBatches([rows], shuffle=True, buckets=BUCKETS)) < 1.30
+
+
+def small_model():
+    tokens, segments = keras.Input((None,), dtype="int32"), keras.Input((None,), dtype="int32")
+    vectors = keras.layers.Embedding(600, 8, mask_zero=True)(tokens)
+    outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling1D()(vectors))
+    return keras.Model([tokens, segments], outputs)
+
+
+@pytest.mark.parametrize("buckets", [None, BUCKETS])
+def test_fit_and_predict_through_keras(buckets):
+    keras.utils.set_random_seed(0)
+    rows = examples()
+    zeros = [[0] * len(row) for row in rows]
+    targets = np.arange(500) % 3
+    model = small_model()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, jit_compile=False)
+    train = LengthBatches([rows, zeros], targets, shuffle=True, window=3, buckets=buckets)
+    history = model.fit(train, epochs=2, verbose=0).history["loss"]
+    assert history[1] < history[0]
+    test = LengthBatches([rows, zeros], batch_size=64, buckets=buckets)
+    outputs = test.restore(model.predict(test, verbose=0))
+    embedding, kernel, bias = model.get_weights()
+    for i in (0, 123, 499):  # row i consists of token i + 1 only, so its mean is one vector
+        expected = embedding[i + 1] @ kernel + bias
+        np.testing.assert_allclose(outputs[i], expected, atol=1e-5)
+
+
+def test_bad_arguments_are_explained():
+    with pytest.raises(ValueError, match="at least one example"):
+        LengthBatches([[]])
+    with pytest.raises(ValueError, match="column 1"):
+        LengthBatches([[[1, 2]], [[1]]])
+    with pytest.raises(ValueError, match="1 examples but 2 targets"):
+        LengthBatches([[[1, 2]]], [0, 1])
+    with pytest.raises(ValueError, match="17 tokens is longer than the last bucket, 16"):
+        LengthBatches([[[1] * 17]], buckets=[16])
