@@ -9,15 +9,15 @@ from keras_extras.ops import masking_value
 
 
 def read_logits(y_pred):
-    """Finite logits in float32 (or float64, if they came so), and where they are masked.
-
-    A logit is masked at or below float16's masking value: this recognises the masking value
-    of any precision, and ``-inf``.
-    """
+    """Finite logits in float32 (or float64, if they came so)."""
     y_pred = ops.convert_to_tensor(y_pred)
     logits = ops.cast(y_pred, keras.backend.result_type(y_pred.dtype, "float32"))
-    masked = logits <= masking_value("float16")
-    return ops.maximum(logits, masking_value(logits.dtype)), masked
+    return ops.maximum(logits, masking_value(logits.dtype))
+
+
+def is_masked(logits):
+    """At or below float16's masking value: that of any precision, and ``-inf``."""
+    return logits <= masking_value("float16")
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")
@@ -43,7 +43,8 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
     >>> print(f"{float(loss[0]):.4f}")
     0.2539
     """
-    logits, masked = read_logits(y_pred)
+    logits = read_logits(y_pred)
+    masked = is_masked(logits)
     y_true = ops.cast(y_true, logits.dtype)
     wrong = weighted(logits, 1 - y_true, masked)
     right = weighted(-logits, y_true, masked)
@@ -86,11 +87,11 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero: bool =
     >>> print(f"{float(loss[0]):.4f}")
     0.2539
     """
-    logits, masked = read_logits(y_pred)
+    logits = read_logits(y_pred)
     y_true = ops.cast(y_true, "int32")
     value = ops.cast(masking_value(logits.dtype), logits.dtype)
     right = ops.take_along_axis(logits, y_true, axis=-1)
-    left_out = ops.take_along_axis(masked, y_true, axis=-1)
+    left_out = is_masked(right)
     if mask_zero:
         left_out = ops.logical_or(left_out, y_true == 0)
         logits = logits[..., 1:]
