@@ -46,12 +46,9 @@ def fetch(repository: str, revision: str | None = None) -> str:
         ConnectionError: the hub cannot be reached, and the files are not in the cache.
     """
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import HfApi, hf_hub_download
         from huggingface_hub.errors import (
             EntryNotFoundError,
-            GatedRepoError,
-            HfHubHTTPError,
-            LocalEntryNotFoundError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
@@ -60,41 +57,42 @@ def fetch(repository: str, revision: str | None = None) -> str:
             f"There is no file or directory {repository!r}; to fetch it as a Hugging Face model, "
             "pip install huggingface_hub."
         ) from error
-
-    unreachable = []
+    unreachable = None
+    try:
+        listed = HfApi().model_info(repository, revision=revision).siblings
+        names = {file.rfilename for file in listed or ()}
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise CheckpointError(
+            f"There is no file or directory {repository!r}, and the Hugging Face hub has no model "
+            f"of this name that is open to you: {str(error).splitlines()[0]}"
+        ) from error
+    except Exception as error:  # offline mode, or whatever the HTTP library raises
+        unreachable = error
+        names = {*WEIGHT_FILES, *SMALL_FILES}
 
     def get(name: str) -> str | None:
         try:
-            return hf_hub_download(repository, name, revision=revision)
-        except LocalEntryNotFoundError as error:
-            unreachable.append(error)
-        except EntryNotFoundError:
-            pass
-        except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-            raise CheckpointError(
-                f"There is no file or directory {repository!r}, and the Hugging Face hub has no "
-                "model of this "
-                f"name that is open to you: {str(error).splitlines()[0]}"
-            ) from error
-        except (HfHubHTTPError, OSError) as error:
-            unreachable.append(error)
-        return None
+            return hf_hub_download(
+                repository, name, revision=revision, local_files_only=unreachable is not None
+            )
+        except EntryNotFoundError:  # also: not in the cache
+            return None
 
-    weights = next((path for path in map(get, WEIGHT_FILES) if path), None)
-    if weights is None and unreachable:
+    candidates = [name for name in WEIGHT_FILES if name in names]
+    weights = next((path for path in map(get, candidates) if path), None)
+    if weights is None and unreachable is not None:
         raise ConnectionError(
             f"There is no file or directory {repository!r}; as a Hugging Face model it is not in "
-            "the cache, and "
-            f"the hub cannot be reached ({type(unreachable[0]).__name__}). Check the connection, "
-            "set HF_ENDPOINT "
-            "to a mirror, or give the path of a directory that holds the model."
-        )
+            f"the cache, and the hub cannot be reached ({unreachable}). Check the connection, set "
+            "HF_ENDPOINT to a mirror, or give the path of a directory that holds the model."
+        ) from unreachable
     if weights is None:
         raise CheckpointError(
             f"The Hugging Face model {repository!r} has none of {', '.join(WEIGHT_FILES)}."
         )
     for name in SMALL_FILES:
-        get(name)
+        if name in names:
+            get(name)
     if weights.endswith(".index.json"):
         with open(weights, encoding="utf-8") as file:
             for shard in sorted(set(json.load(file)["weight_map"].values())):

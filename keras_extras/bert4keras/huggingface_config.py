@@ -51,10 +51,12 @@ def transformer_config(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
             says which.
 
     Example:
-        >>> name, kwargs = transformer_config({"model_type": "bert", "vocab_size": 21128,
-        ...     "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-        "intermediate_size": 3072, ...     "hidden_act": "gelu", "max_position_embeddings": 512,
-        "type_vocab_size": 2}) >>> name, kwargs["hidden_act"], kwargs["max_position"]
+        >>> name, kwargs = transformer_config({
+        ...     "model_type": "bert", "vocab_size": 21128, "hidden_size": 768,
+        ...     "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+        ...     "hidden_act": "gelu", "max_position_embeddings": 512, "type_vocab_size": 2,
+        ... })
+        >>> name, kwargs["hidden_act"], kwargs["max_position"]
         ('bert', 'gelu_erf', 512)
     """
     model_type = config.get("model_type")

@@ -50,7 +50,7 @@ def read_tensorflow(prefix: str) -> Checkpoint:
     def read(stored: str) -> np.ndarray:
         try:
             return reader.get_tensor(stored)
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except (tf.errors.OpError, LookupError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{stored} cannot be read from {prefix}: {error}") from error
 
     entries = {
@@ -130,15 +130,19 @@ def write_safetensors(path: str, arrays: Mapping[str, np.ndarray], metadata: dic
     """Writes a ``*.safetensors`` file: first beside it, then renamed, so that no partial file
     stays."""
     try:
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
     except ImportError as error:
         raise ImportError(
             f"Writing {path} needs the safetensors package: pip install safetensors."
         ) from error
-    arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    arrays = {name: np.asarray(value, order="C") for name, value in arrays.items()}
     with _beside(path) as directory:
         partial = os.path.join(directory, "partial.safetensors")
-        save_file(arrays, partial, metadata=metadata)
+        try:
+            save_file(arrays, partial, metadata=metadata)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} cannot be written: {error}") from error
         os.replace(partial, path)
 
 
