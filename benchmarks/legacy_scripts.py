@@ -27,8 +27,8 @@ import tempfile
 import time
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 BERT = {
@@ -110,7 +110,9 @@ def make_clue(data: Path, target: Path, rows: int):
     """The first rows of every task, under the file names that the scripts open."""
     for task in ("afqmc", "cluener", "cmnli", "csl", "iflytek", "ocnli", "tnews", "wsc"):
         for file in (data / task).glob("*.json"):
-            size = 4 * rows if task == "iflytek" and file.stem == "train" else rows
+            # with 119 classes, a few rows give an accuracy of 0, and then no weights are saved
+            more = (task, file.stem) in (("iflytek", "dev"), ("cluener", "train"))
+            size = 8 * rows if more else rows
             write_lines(target / task / file.name, head(file, size))
     shutil.copy(target / "ocnli/train.json", target / "ocnli/train.50k.json")
     # CMNLI's training part is not to be had; OCNLI's has the same form.
@@ -221,16 +223,11 @@ class Script:
     results: tuple[str, ...] = ()
     expects: str = ""
     edits: tuple[tuple[str, str], ...] = ()
+    epochs: int = 1
     lacks: str = ""
     modules: tuple[str, ...] = ()
     serves: bool = False
-    after: Callable | None = field(default=None, repr=False)
 
-
-EPOCHS = (
-    (r"\bepochs( ?= ?)\d+", r"epochs\g<1>1"),
-    (r"\bsteps_per_epoch( ?= ?)\d+", r"steps_per_epoch\g<1>3"),
-)
 
 CLUE = [
     Script("tnews", ("tnews10_predict.json", "tnews11_predict.json"), "val_acc"),
@@ -240,8 +237,15 @@ CLUE = [
     Script("ocnli", ("ocnli_50k_predict.json",), "val_acc"),
     Script("wsc", ("cluewsc10_predict.json", "cluewsc11_predict.json"), "val_acc"),
     Script("csl", ("csl_predict.json",), "val_acc"),
-    Script("cluener", ("cluener_predict.json",), "best f1"),
-    Script("cmrc2018", ("cmrc2018_predict.json",), "val_acc"),
+    # it takes the text of every span found, and fails on [CLS], which a few steps do not unlearn
+    Script("cluener", ("cluener_predict.json",), "best f1", epochs=12),
+    # no exact match after one epoch from random weights, and it saves weights only above best
+    Script(
+        "cmrc2018",
+        ("cmrc2018_predict.json",),
+        "val_acc",
+        edits=(("best_val_acc = 0.", "best_val_acc = -1."),),
+    ),
     Script("chid", ("chid10_predict.json", "chid11_predict.json"), "val_acc"),
     Script("c3", ("c310_predict.json", "c311_predict.json"), "val_acc"),
 ]
@@ -298,8 +302,10 @@ def missing(modules: Iterable[str], environment: dict) -> str:
 
 
 def edited(source: str, script: Script, root: Path) -> str:
-    for pattern, new in (*EPOCHS, *((re.escape(a), b) for a, b in script.edits)):
-        source = re.sub(pattern, new, source)
+    source = re.sub(r"\bepochs( ?= ?)\d+", rf"epochs\g<1>{script.epochs}", source)
+    source = re.sub(r"\bsteps_per_epoch( ?= ?)\d+", r"steps_per_epoch\g<1>3", source)
+    for old, new in script.edits:
+        source = source.replace(old, new)
     return source.replace("/root/", f"{root}/")
 
 

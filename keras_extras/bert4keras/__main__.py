@@ -19,7 +19,10 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"{script} is no file: give the path of a script. {__doc__}")
     from keras_extras.bert4keras import legacy
 
-    legacy.apply()
+    try:
+        legacy.apply()
+    except RuntimeError as error:
+        sys.exit(str(error))
     sys.argv = arguments
     sys.path.insert(0, os.path.dirname(os.path.abspath(script)))
     runpy.run_path(script, run_name="__main__")

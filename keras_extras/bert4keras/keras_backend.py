@@ -372,7 +372,7 @@ def flatten(tensor, start=None, end=None):
 
 
 def batch_flatten(x):
-    return ops.reshape(x, (-1, math.prod(int_shape(x)[1:])))
+    return flatten(x, 1)
 
 
 def expand_dims(x, axis=-1):

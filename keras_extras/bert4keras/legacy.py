@@ -217,9 +217,8 @@ def accept_old_layer_methods():
     init, add_loss, add_weight = Layer.__init__, Layer.add_loss, Layer.add_weight
 
     @functools.wraps(init)
-    def __init__(self, *args, **kwargs):
-        weights = kwargs.pop("weights", None)
-        init(self, *args, **kwargs)
+    def __init__(self, *, weights=None, **kwargs):
+        init(self, **kwargs)
         if weights is not None:
             self._legacy_weights = _Plain(weights)
 
@@ -290,6 +289,7 @@ def _mean(layer, name):
 # --- Training --------------------------------------------------------------------------------
 
 
+@keras.saving.register_keras_serializable(package="keras_extras")
 class FunctionLoss(keras.losses.Loss):
     """A loss function of a script: its targets keep their shape, its output its history.
 
@@ -297,7 +297,8 @@ class FunctionLoss(keras.losses.Loss):
     """
 
     def __init__(self, function, history=None):
-        super().__init__(name=getattr(function, "__name__", "loss"))
+        name = getattr(function, "__name__", "loss")
+        super().__init__(name=re.sub(r"\W", "_", name).strip("_"))  # "<lambda>"
         self.function = function
         self.history = history
 
@@ -305,6 +306,13 @@ class FunctionLoss(keras.losses.Loss):
         if self.history is not None and not hasattr(y_pred, "_keras_history"):
             y_pred._keras_history = self.history
         return self.function(y_true, y_pred)
+
+    def get_config(self):
+        return {"function": keras.saving.serialize_keras_object(self.function)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["function"]))
 
 
 def accept_old_losses():
@@ -314,6 +322,7 @@ def accept_old_losses():
     Why: Keras 3 wants a loss for each output, and squeezes targets before a loss sees them.
     """
     compile_ = keras.Model.compile
+    owner = next(cls for cls in keras.Model.__mro__ if "compile" in vars(cls))
 
     def wrapped(loss, tensor):
         if callable(loss) and not isinstance(loss, (keras.losses.Loss, type)):
@@ -342,7 +351,7 @@ def accept_old_losses():
         self.__dict__.pop("_legacy_total_loss", None)
         compile_(self, optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
-    keras.Model.compile = compile
+    owner.compile = compile  # on the base class: Keras asks whether a subclass overrides it
 
 
 def accept_old_fit():
@@ -455,7 +464,7 @@ def accept_old_predict():
                 steps, x = steps or len(x), legacy_batches.endless(x, shuffle=False)
             x = legacy_batches.dataset(self, x, only_inputs=True)
         elif isinstance(x, (list, tuple, np.ndarray)) and getattr(self, "inputs", None):
-            x = legacy_batches.as_arrays(x, len(self.inputs))
+            x = legacy_batches.as_arrays(x, self.inputs)
             if not verbose and not callbacks and steps is None:
                 return in_batches(self, x, batch_size or 32)
         return predict(self, x, batch_size, verbose, steps, callbacks)
@@ -465,7 +474,7 @@ def accept_old_predict():
 
     keras.Model.predict, keras.Model.predict_generator = new_predict, predict_generator
     keras.Model.predict_on_batch = lambda self, x: predict_on_batch(
-        self, legacy_batches.as_arrays(x, len(self.inputs))
+        self, legacy_batches.as_arrays(x, self.inputs)
     )
     keras.Model._make_predict_function = keras.Model.make_predict_function
     keras.Model._make_test_function = keras.Model.make_test_function

@@ -21,16 +21,21 @@ def as_array(x):
     return x.astype("float32") if x.dtype == np.float64 else x
 
 
-def as_arrays(x, count: int):
-    """What the model takes for `count` tensors: an array for one, else a tuple of arrays."""
+def as_arrays(x, likes):
+    """What the model takes for the tensors `likes`: an array for one, else a tuple of arrays.
+
+    For one tensor a list of one array is that array, and a list of numbers is an array itself.
+    """
     if x is None:
         return None
     if isinstance(x, dict):
         return {name: as_array(value) for name, value in x.items()}
-    if count == 1:
-        alone = isinstance(x, (list, tuple)) and len(x) == 1 and np.ndim(x[0]) > 0
-        return as_array(x[0] if alone and not np.isscalar(x[0]) else x)
-    return tuple(as_array(value) for value in x)
+    if len(likes) != 1:
+        return tuple(as_array(value) for value in x)
+    if isinstance(x, (list, tuple)) and len(x) == 1:
+        if hasattr(x[0], "shape") or np.ndim(x[0]) == len(likes[0].shape):
+            x = x[0]
+    return as_array(x)
 
 
 def as_batch(model, batch, only_inputs: bool = False):
@@ -52,8 +57,8 @@ def as_batch(model, batch, only_inputs: bool = False):
             f"but yielded {type(batch).__name__} {str(batch)[:80]}."
         )
     x, y, weight = (*batch, None, None)[:3]
-    outputs = len(model.outputs)
-    parts = [as_arrays(x, len(model.inputs)), as_arrays(y, outputs), as_arrays(weight, outputs)]
+    outputs = model.outputs
+    parts = [as_arrays(x, model.inputs), as_arrays(y, outputs), as_arrays(weight, outputs)]
     while parts[-1] is None:
         parts.pop()
     return tuple(parts)

@@ -1,0 +1,178 @@
+"""The runner of legacy scripts: what a script of 2021 uses, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_script(script, *arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "keras_extras.bert4keras", str(script), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "KERAS_BACKEND": "tensorflow",
+            "CUDA_VISIBLE_DEVICES": "-1",
+            **environment,
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """What legacy_script.py reports about itself."""
+    folder = tmp_path_factory.mktemp("legacy")
+    done = run_script(Path(__file__).with_name("legacy_script.py"), folder, cwd=folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    line = next(x for x in done.stdout.splitlines() if x.startswith("REPORT "))
+    return {**json.loads(line.removeprefix("REPORT ")), "folder": folder, "output": done.stdout}
+
+
+def test_old_optimizer_arguments(report):
+    assert report["lr"] == pytest.approx(5e-3)
+    assert report["lr after"] == pytest.approx(5e-3 / 2**3)  # halved after each of three epochs
+
+
+def test_a_classifier_trains_evaluates_and_reloads(report):
+    assert report["output is a tensor"]
+    assert report["batches"] == 3 * 15
+    assert report["accuracy"] > 0.95  # the two classes share two of their 16 words
+    assert len(report["evaluate"]) == 2
+    assert report["predict_generator"] == [120, 2]
+    assert report["reload"] < 1e-6
+    assert (report["folder"] / "best_model.weights").is_file()
+    assert (report["folder"] / "whole.model").is_file()
+
+
+def test_predict_is_silent(report):
+    """Keras 3 would draw a bar for each of the many calls of predict."""
+    assert "━" not in report["output"]
+
+
+def test_a_language_model_trains_on_its_loss_layer_alone(report):
+    first, second = report["lm loss"]
+    assert second < first < 3.1  # log 20 = 3.0 from random weights
+    assert report["lm metric"] == pytest.approx(report["lm loss"], rel=1e-4)
+    assert len(report["beam"]) <= 6 and report["samples"] == 3
+
+
+def test_symbolic_losses_and_metrics(report):
+    assert report["symbolic loss"] == pytest.approx(2.996, abs=0.3)
+    assert report["unilm loss"][1] < report["unilm loss"][0]
+    assert 0.4 < report["unilm metric"][0] < 1  # the share of tokens that are no padding
+
+
+def test_a_crf_learns_the_tags_of_its_words(report):
+    assert report["crf loss"][-1] < 0.1 * report["crf loss"][0]
+    assert report["transitions"] == [4, 4]
+
+
+def test_two_outputs_and_tensorflow_functions_on_symbols(report):
+    assert report["pair losses"] == 3
+    assert report["pair shapes"][0][:2] == [8, 2] and report["pair shapes"][1] == [8, 3]
+
+
+def test_adversarial_training_moves_the_embeddings_by_their_gradient(report):
+    steps, smallest_norm, smallest_step = report["adversarial steps"]
+    assert steps == 30
+    assert smallest_norm > 0 and smallest_step > 0
+    assert report["adversarial loss"][1] < report["adversarial loss"][0]
+
+
+TF_KERAS = """
+import os
+os.environ['TF_KERAS'] = '1'
+import numpy as np
+from bert4keras.backend import keras, K
+import tensorflow as tf
+from tensorflow.keras.layers import Concatenate, Dense, Embedding
+from tensorflow.keras.models import Model
+import tensorflow.keras.backend as TK
+assert TK is K and tf.keras.layers.Dense is Dense is keras.layers.Dense
+x = keras.layers.Input(shape=(None,))
+masked = Embedding(5, 4, mask_zero=True, weights=[np.arange(20.0).reshape(5, 4)])(x)
+plain = Embedding(5, 4)(x)
+both = keras.layers.Add()([masked, plain])
+assert getattr(both, '_keras_mask', None) is not None
+pooled = keras.layers.GlobalAveragePooling1D()(masked)
+model = Model([x], [pooled])
+assert model.predict([[1, 1, 0]]).tolist() == [[4, 5, 6, 7]]
+assert keras.activations.get('gelu') is not None
+model.save_weights('w.h5')
+before = model.predict(np.array([[1, 2]]))
+model.set_weights([0 * w for w in model.get_weights()])
+model.load_weights('w.h5')
+assert (model.predict(np.array([[1, 2]])) == before).all()
+"""
+
+REFUSED = [
+    ("import tensorflow as tf; tf.Session().run(1)", "belongs to TensorFlow 1"),
+    ("import keras; keras.utils.multi_gpu_model(None, 2)", "MirroredStrategy"),
+    ("from bert4keras.backend import K; K.set_learning_phase(1)", "training=True"),
+    ("import keras; keras.Sequential([keras.layers.Dense(1)]).load_weights('no')", "no file of"),
+    (
+        "import keras\nclass Mine(keras.optimizers.Adam):\n"
+        "    def get_updates(self, loss, params): pass\nMine()",
+        "never called on Keras 3",
+    ),
+]
+
+
+def test_tf_keras_names_masks_and_weights(tmp_path):
+    (tmp_path / "script.py").write_text(TF_KERAS)
+    done = run_script("script.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_what_belongs_to_the_past_is_refused_with_the_way_to_go(tmp_path):
+    """One process tries all: each error is a sentence that says what to do."""
+    body = "import traceback\n" + "\n".join(
+        f"try:\n    exec({code!r})\nexcept Exception as e:\n    print(type(e).__name__, e)"
+        for code, _ in REFUSED
+    )
+    (tmp_path / "script.py").write_text(body)
+    done = run_script("script.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for _, sentence in REFUSED:
+        assert sentence in done.stdout
+
+
+def test_runner_without_a_script_or_on_another_backend(tmp_path):
+    done = run_script("absent.py", cwd=tmp_path)
+    assert done.returncode != 0 and "absent.py is no file" in done.stderr
+    (tmp_path / "script.py").write_text("")
+    done = run_script("script.py", cwd=tmp_path, KERAS_BACKEND="jax")
+    assert done.returncode != 0 and "set KERAS_BACKEND=tensorflow" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_eleven_scripts_of_clue(clue_data, tmp_path):
+    """$CLUE_BERT4KERAS is a copy of github.com/bojone/CLUE-bert4keras."""
+    source = os.environ.get("CLUE_BERT4KERAS")
+    if not source:
+        pytest.skip("CLUE_BERT4KERAS names no copy of CLUE-bert4keras")
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "benchmarks" / "legacy_scripts.py",
+            "--clue-scripts",
+            Path(source) / "src",
+            "--data",
+            clue_data,
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert "CLUE-bert4keras: 11 of 11 run" in done.stdout, done.stdout[-3000:]
