@@ -129,9 +129,9 @@ class EvaluateWithAveragedWeights(keras.callbacks.Callback):
 def extend_with_exponential_moving_average(BaseOptimizer: type, name: str | None = None) -> type:
     r"""Average the weights: θ̄ ← m θ̄ + (1 − m) θ after every update, starting at zero.
 
-    The new class takes `ema_momentum` (m, default 0.999). Its optimizers have `apply_ema_weights()`,
-    which puts θ̄/(1 − m^t) into the model, and `reset_old_weights()`, which undoes it; the callback
-    `EvaluateWithAveragedWeights` calls both around each evaluation.
+    The new class takes `ema_momentum` (m, default 0.999). Its optimizers have
+    `apply_ema_weights()`, which puts θ̄/(1 − m^t) into the model, and `reset_old_weights()`, which
+    undoes it; the callback `EvaluateWithAveragedWeights` calls both around each evaluation.
 
     Args:
         BaseOptimizer: a Keras optimizer class.

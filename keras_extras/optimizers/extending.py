@@ -51,6 +51,12 @@ class Extension(KerasSeams, OptimizerState):
                 "use extend_with_gradient_accumulation(...) and its `grad_accum_steps`."
             )
 
+        if getattr(self, "micro_batches", 1) > 1:
+            raise ValueError(
+                f"{type(self).__name__} would act at every micro-batch: its base accumulates by "
+                "itself. Set `grad_accum_steps` of the base to 1."
+            )
+
     def transform_gradient(self, gradient, variable):
         """The gradient that the base optimizer shall see."""
         return gradient
@@ -125,7 +131,7 @@ class Extension(KerasSeams, OptimizerState):
 
 
 class CapturedUpdate:
-    """What the base optimizer subtracts from the variable of the current step, instead of doing it."""
+    """What the base optimizer would subtract from the variable of the current step."""
 
     def __init__(self):
         self.variable = None
@@ -194,8 +200,8 @@ def describe(made: type) -> dict:
     registered = keras.saving.get_registered_name(made)
     if registered == made.__name__ and not made.__module__.startswith("keras."):
         raise ValueError(
-            f"The optimizer class {made.__name__} of {made.__module__} cannot be saved: decorate it "
-            "with @keras.saving.register_keras_serializable(package=...)."
+            f"The optimizer class {made.__name__} of {made.__module__} cannot be saved: decorate "
+            "it with @keras.saving.register_keras_serializable(package=...)."
         )
     return {"base": registered, "extensions": layers[::-1]}
 
@@ -217,8 +223,8 @@ def rebuild(tower: Mapping, custom_objects: Mapping | None = None) -> type:
         extension = keras.saving.get_registered_object(registered_name, custom_objects)
         if extension is None:
             raise ValueError(
-                f"The saved optimizer {name!r} uses the extension {registered_name!r}, which is not "
-                "registered here; import the module that defines it before loading."
+                f"The saved optimizer {name!r} uses the extension {registered_name!r}, which is "
+                "not registered here; import the module that defines it before loading."
             )
         made = extend(extension, made, name)
     return made

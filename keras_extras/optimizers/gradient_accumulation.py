@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from keras_extras.optimizers.extending import Extension, extend
+from keras_extras.optimizers.keras_seams import CountsUpdates
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")
-class GradientAccumulation(Extension):
+class GradientAccumulation(Extension, CountsUpdates):
     """one update for the mean gradient of several micro-batches.
 
     Args:
@@ -16,26 +17,12 @@ class GradientAccumulation(Extension):
 
     def __init__(self, *args, grad_accum_steps: int = 2, **kwargs):
         super().__init__(*args, **kwargs)
-        if int(grad_accum_steps) != grad_accum_steps or grad_accum_steps < 1:
-            raise ValueError(
-                f"`grad_accum_steps` must be an integer of at least 1, but got {grad_accum_steps}."
-            )
         if self.use_ema:
             raise ValueError(
                 "Keras' `use_ema` would average at every micro-batch; "
                 "use extend_with_exponential_moving_average instead."
             )
-        self.grad_accum_steps = int(grad_accum_steps)
-
-    @property
-    def iterations(self):
-        """Number of updates so far: the micro-batches divided by `grad_accum_steps`."""
-        return ops.floor_divide(self._iterations, self.grad_accum_steps)
-
-    def _get_current_learning_rate(self):
-        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
-            return self._learning_rate(self.iterations)
-        return super()._get_current_learning_rate()
+        self.set_micro_batches(grad_accum_steps)
 
     def build(self, variables):
         if self.built:
@@ -44,16 +31,16 @@ class GradientAccumulation(Extension):
         self._gradient_sums = self.add_optimizer_variables(variables, "gradient_sum")
 
     def is_update_step(self):
-        return ops.equal((self._iterations + 1) % self.grad_accum_steps, 0)
+        return ops.equal((self._iterations + 1) % self.micro_batches, 0)
 
     def prepare_gradients(self, gradients, variables):
         gradients = super().prepare_gradients(gradients, variables)
         sums = [self._gradient_sums[self.index_of(variable)] for variable in variables]
-        self.accumulate(sums, gradients, restart=self._iterations % self.grad_accum_steps == 0)
-        return [ops.divide(total, self.grad_accum_steps) for total in sums]
+        self.accumulate(sums, gradients, restart=self._iterations % self.micro_batches == 0)
+        return [ops.divide(total, self.micro_batches) for total in sums]
 
     def get_config(self):
-        return {**super().get_config(), "grad_accum_steps": self.grad_accum_steps}
+        return {**super().get_config(), "grad_accum_steps": self.micro_batches}
 
 
 def extend_with_gradient_accumulation(BaseOptimizer: type, name: str | None = None) -> type:
@@ -70,7 +57,8 @@ def extend_with_gradient_accumulation(BaseOptimizer: type, name: str | None = No
         name: name of the new class.
 
     Raises:
-        TypeError: for `keras.optimizers.Nadam`, which changes its state outside of its update.
+        TypeError: for `keras.optimizers.Nadam`, which changes its state outside of its update, and
+            for `Tiger`, which accumulates by itself.
 
     Source: kexue.fm/archives/6794.
 
@@ -84,5 +72,9 @@ def extend_with_gradient_accumulation(BaseOptimizer: type, name: str | None = No
         raise TypeError(
             "Nadam changes its momentum schedule outside of its update, once per micro-batch, so "
             "gradients cannot be accumulated for it; use Adam."
+        )
+    if isinstance(BaseOptimizer, type) and issubclass(BaseOptimizer, CountsUpdates):
+        raise TypeError(
+            f"{BaseOptimizer.__name__} accumulates by itself: give it `grad_accum_steps`."
         )
     return extend(GradientAccumulation, BaseOptimizer, name)

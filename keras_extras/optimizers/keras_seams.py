@@ -1,9 +1,9 @@
 """The places of Keras' optimizers that extensions reach into and that have no public name.
 
 Keras applies clipping and its own decoupled weight decay before `update_step`, each replica by
-itself; extensions need gradients that are reduced over the replicas first, clipped once, and a decay
-that goes through the same transformations as the rest of the update. Everything private is here.
-Tried with Keras 3.15; `tests/optimizers/test_keras_seams.py` fails when Keras moves one of the names.
+itself; extensions need gradients that are reduced over the replicas first, clipped once, and a
+decay that goes through the same transformations as the rest of the update. All that is private is
+here. Tried with Keras 3.15; `tests/optimizers/test_keras_seams.py` fails when a name moves.
 """
 
 import keras
@@ -32,8 +32,8 @@ def on_tensorflow() -> bool:
 class KerasSeams:
     """Mixin that stands directly before a Keras optimizer class in the order of resolution.
 
-    It reorders a step: reduce over replicas, `prepare_gradients`, clip, then `update_step` for every
-    variable if `is_update_step()` (the built-in decay is left to `builtin_weight_decay`).
+    It reorders a step: reduce over replicas, `prepare_gradients`, clip, then `update_step` for
+    every variable if `is_update_step()` (the built-in decay is left to `builtin_weight_decay`).
     """
 
     def is_update_step(self):
@@ -120,6 +120,28 @@ class KerasSeams:
         tf.__internal__.distribute.interim.maybe_merge_call(
             add_all, tf.distribute.get_strategy(), gradients
         )
+
+
+class CountsUpdates:
+    """Mixin for optimizers that see several micro-batches per update and count the updates."""
+
+    def set_micro_batches(self, number: int) -> None:
+        """Set the number of micro-batches per update, after checking it."""
+        if int(number) != number or number < 1:
+            raise ValueError(
+                f"`grad_accum_steps` must be an integer of at least 1, but got {number}."
+            )
+        self.micro_batches = int(number)
+
+    @property
+    def iterations(self):
+        """Number of updates so far."""
+        return ops.floor_divide(self._iterations, self.micro_batches)
+
+    def _get_current_learning_rate(self):
+        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            return self._learning_rate(self.iterations)
+        return super()._get_current_learning_rate()
 
 
 def assign_where(condition, action, variables: list) -> None:

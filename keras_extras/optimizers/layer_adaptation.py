@@ -59,9 +59,9 @@ def norm(x):
 def extend_with_layer_adaptation(BaseOptimizer: type, name: str | None = None) -> type:
     r"""Scale each variable's step to the variable: θ ← θ − γ h·‖θ‖₂/‖h‖₂, where h = u/γ.
 
-    The ratio is 1 where either norm is 0. LAMB is layer adaptation of Adam with weight decay inside,
-    `extend_with_layer_adaptation(extend_with_weight_decay(Adam))`. A schedule of the rate belongs
-    outside: the ratio undoes a scaling of what stands inside. The new class takes
+    The ratio is 1 where either norm is 0. LAMB is layer adaptation of Adam with weight decay
+    inside, `extend_with_layer_adaptation(extend_with_weight_decay(Adam))`. A schedule of the rate
+    belongs outside: the ratio undoes a scaling of what stands inside. The new class takes
     `exclude_from_layer_adaptation` (regular expressions searched in the variables' paths, default
     none; LAMB's authors exclude biases and normalization).
 

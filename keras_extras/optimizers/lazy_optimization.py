@@ -178,12 +178,12 @@ class SparseRows:
 def extend_with_lazy_optimization(BaseOptimizer: type, name: str | None = None) -> type:
     r"""Move a row only if its gradient is not zero: θ_r ← θ_r − [g_r ≠ 0]·u_r.
 
-    With momentum, an optimizer goes on moving embeddings of tokens that the batch does not hold. The
-    new class takes `include_in_lazy_optimization` (regular expressions searched in the variables'
-    paths, default none) and `lazy_moments`. As in bert4keras, the moments of all rows are updated
-    by default; with `lazy_moments=True` those of untouched rows stay as they are, as in LazyAdam,
-    and for sparse gradients (`tf.IndexedSlices`) only the touched rows are computed. The base then
-    sees these rows as its whole variable; its state must have the shape of its variables.
+    With momentum, an optimizer goes on moving embeddings of tokens that the batch does not hold.
+    The new class takes `include_in_lazy_optimization` (regular expressions searched in the
+    variables' paths, default none) and `lazy_moments`. As in bert4keras, the moments of all rows
+    are updated by default; with `lazy_moments=True` those of untouched rows stay as they are, as in
+    LazyAdam, and for sparse gradients (`tf.IndexedSlices`) only the touched rows are computed. The
+    base then sees these rows as its whole variable; its state must have the shape of its variables.
 
     Args:
         BaseOptimizer: a Keras optimizer class.

@@ -68,9 +68,10 @@ class PiecewiseLinearLR(Extension):
 def extend_with_piecewise_linear_lr(BaseOptimizer: type, name: str | None = None) -> type:
     r"""Multiply the update by ρ_t, linear between knots: θ ← θ − γρ_t h.
 
-    ρ starts in (0, 0) unless the schedule has a knot at 0 and keeps its last value; t counts updates
-    (not micro-batches under gradient accumulation) and starts at 0. Everything inside is scaled:
-    with weight decay inside, the decay too. The new class takes `lr_schedule` (default `{0: 1}`).
+    ρ starts in (0, 0) unless the schedule has a knot at 0 and keeps its last value; t counts
+    updates (not micro-batches under gradient accumulation) and starts at 0. Everything inside is
+    scaled: with weight decay inside, the decay too. The new class takes `lr_schedule` (default `{0:
+    1}`).
 
     Args:
         BaseOptimizer: a Keras optimizer class.

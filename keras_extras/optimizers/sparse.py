@@ -1,8 +1,9 @@
 """Sparse gradients (`tf.IndexedSlices`): the rows of an embedding that a batch touched.
 
-Keras hands them to optimizers as they come from the tape, with an index repeated when a token stands
-twice in the batch; a square of such values is not the square of their sum. What extensions see is
-free of repetitions. JAX and torch give dense gradients, for which everything here is the identity.
+Keras hands them to optimizers as they come from the tape, with an index repeated when a token
+stands twice in the batch; a square of such values is not the square of their sum. What extensions
+see is free of repetitions. JAX and torch give dense gradients, for which all of this is the
+identity.
 """
 
 import keras

@@ -1,0 +1,112 @@
+"""Tiger: the sign of a momentum, rates relative to the weights, and nothing else to remember."""
+
+import re
+from collections.abc import Mapping
+
+import keras
+from keras import ops
+
+from keras_extras.optimizers.keras_seams import CountsUpdates
+from keras_extras.optimizers.piecewise_linear_lr import check_schedule, piecewise_linear
+from keras_extras.optimizers.selecting import path_of
+from keras_extras.optimizers.sparse import to_dense
+from keras_extras.optimizers.state import OptimizerState
+
+
+@keras.saving.register_keras_serializable(package="keras_extras")
+class Tiger(CountsUpdates, OptimizerState, keras.optimizers.Optimizer):
+    r"""The tight-fisted optimizer: one number of state per weight, also with accumulation.
+
+        m ← βm + (1 − β)g
+        θ ← θ − η[sign(m) + λθ]
+
+    The rate η is relative: γρ_t·RMS(θ) for kernels, γρ_t times the RMS of each row for embeddings,
+    and γρ_t/2 without decay for biases, β and γ of normalizations (by `embedding`, `bias`, `beta`
+    and `gamma` in the variables' paths). Weights that are all zero therefore stay zero.
+
+    Accumulation over k micro-batches needs no memory of its own: m is multiplied by β in the first
+    of them only, takes (1 − β)g/k from each, and θ moves in the last one. `iterations`, schedules
+    and `lr_schedule` count updates.
+
+    Where a variable's gradient is not finite, it is left out; in an update θ then shrinks towards
+    its center c (1 for γ of normalizations, else 0): θ ← c + s(θ − c).
+
+    Args:
+        learning_rate: γ, a number, schedule or callable; of the order of 1e-3, as it is relative.
+        beta: β; 0.965 for language, 0.945 for images.
+        weight_decay: λ.
+        grad_accum_steps: k.
+        lr_schedule: ρ, as in `extend_with_piecewise_linear_lr`; `None` is constant.
+        shrink_ratio: s.
+        **kwargs: what all Keras optimizers take, such as `clipnorm`.
+
+    Raises:
+        ValueError: if `grad_accum_steps` is not a positive integer.
+
+    Source: kexue.fm/archives/9512; github.com/bojone/tiger.
+
+    Example:
+
+    >>> optimizer = Tiger(1e-3, grad_accum_steps=4, lr_schedule={1000: 1, 10000: 0})
+    """
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        beta: float = 0.965,
+        weight_decay: float = 0.01,
+        grad_accum_steps: int = 1,
+        lr_schedule: Mapping[int, float] | None = None,
+        shrink_ratio: float = 0.99,
+        **kwargs,
+    ):
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.beta = beta
+        self.relative_weight_decay = weight_decay
+        self.set_micro_batches(grad_accum_steps)
+        self._schedule = check_schedule({0: 1} if lr_schedule is None else lr_schedule)
+        self.shrink_ratio = shrink_ratio
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._momentums = self.add_optimizer_variables(variables, "momentum")
+        self._paths = [path_of(variable) for variable in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        m, k = self._momentums[index], self.micro_batches
+        gradient = ops.cast(to_dense(gradient), m.dtype)
+        weights = ops.cast(variable, m.dtype)
+        finite = ops.all(ops.isfinite(gradient))
+        gradient = ops.where(finite, gradient, 0.0)
+
+        first = ops.equal(self._iterations % k, 0)
+        kept = ops.where(ops.logical_and(first, finite), self.beta, 1.0)
+        momentum = ops.cast(kept, m.dtype) * m + (1 - self.beta) / k * gradient
+        self.assign(m, momentum)
+
+        rate = ops.cast(learning_rate, m.dtype)
+        rate = rate * ops.cast(piecewise_linear(self.iterations, self._schedule), m.dtype)
+        path, center, decay = self._paths[index], 0.0, self.relative_weight_decay
+        if re.search("bias|beta|gamma", path):
+            rate, decay = 0.5 * rate, 0.0
+            center = 1.0 if "gamma" in path else 0.0
+        else:
+            axes = -1 if "embedding" in path else None
+            rate = rate * ops.sqrt(ops.mean(ops.square(weights), axis=axes, keepdims=True))
+        step = rate * (ops.sign(momentum) + decay * weights)
+        shrinking = (1 - self.shrink_ratio) * (weights - center)
+        moves = ops.cast(ops.equal((self._iterations + 1) % k, 0), m.dtype)
+        self.assign_sub(variable, moves * ops.where(finite, step, shrinking))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "beta": self.beta,
+            "weight_decay": self.relative_weight_decay,
+            "grad_accum_steps": self.micro_batches,
+            "lr_schedule": dict(self._schedule),
+            "shrink_ratio": self.shrink_ratio,
+        }

@@ -1,0 +1,158 @@
+"""What every optimizer and every extension must do; the table is in table.py."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.optimizers.table import BASES, EXTENSIONS, PAIRS, TOWERS, make
+from tests.optimizers.trajectories import gradients, run, start, values, variables
+
+# Random masks, and draws of the factors, are not the same on other backends.
+RANDOM = ("child_tuning", "update_dropout", "low_rank", "everything")
+# One base per extension, each base with one extension at least, and the towers.
+COMPILED = [
+    *[("KerasAdam", extension) for extension in EXTENSIONS],
+    *[(base, ()) for base in BASES],
+    *[("AdaFactor", tower) for tower in TOWERS.values()],
+]
+
+
+def identify(value):
+    return value if isinstance(value, str) else "+".join(value) or "alone"
+
+
+@pytest.mark.filterwarnings("ignore:The pattern")  # a pattern that matches nothing
+@pytest.mark.parametrize(("base", "extension"), PAIRS)
+def test_neutral_extension_is_the_base(base, extension):
+    expected = run(make(base))
+    for got, want in zip(run(make(base, extension, neutral=True)), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("base", "extension"), PAIRS)
+def test_effective_extension_is_not_the_base(base, extension):
+    if extension == "ema":
+        pytest.skip("averages do not change the weights")
+    got, base_weights = run(make(base, extension)), run(make(base))
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(got, base_weights, strict=True))
+
+
+@pytest.mark.parametrize("extensions", [*EXTENSIONS, *TOWERS.values()], ids=identify)
+def test_config_round_trip(extensions):
+    optimizer = make("Adam", extensions, clipnorm=3.0, name="mine")
+    saved = keras.optimizers.serialize(optimizer)
+    loaded = keras.optimizers.deserialize(saved)
+    assert type(loaded) is type(optimizer)
+    assert loaded.get_config() == optimizer.get_config()
+    assert loaded.clipnorm == 3.0
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_config_of_base_round_trip(base):
+    optimizer = make(base)
+    loaded = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(loaded) is type(optimizer)
+    assert loaded.get_config() == optimizer.get_config()
+
+
+@pytest.mark.parametrize(("base", "extensions"), COMPILED, ids=identify)
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_graph_and_jit_equal_eager(base, extensions, jit_compile):
+    optimizer = make(base, extensions)
+    weights = variables()
+    optimizer.build(weights)
+    step = tf.function(lambda grads: optimizer.apply(grads, weights), jit_compile=jit_compile)
+    for one in gradients():
+        step([tf.constant(g, "float32") for g in one.values()])
+    for got, want in zip(values(weights), run(make(base, extensions)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-6)
+
+
+OURS = ("Adam", "Lion", "AdaFactor", "AdaX", "Tiger")
+
+
+@pytest.mark.parametrize(
+    ("base", "extensions"),
+    [*[(base, ()) for base in OURS], *[("Adam", e) for e in [*EXTENSIONS, *TOWERS.values()]]],
+    ids=identify,
+)
+def test_bfloat16_variables(base, extensions):
+    """As in float32 but for the rounding of the weights in each step: 2⁻⁹ of them."""
+    optimizer = make(base, extensions)
+    got = run(optimizer, dtype="bfloat16")
+    wanted = run(make(base, extensions))
+    for value, want in zip(got, wanted, strict=True):
+        assert np.abs(value - want).max() < 6 * 2**-8 * max(1.0, np.abs(want).max())
+    floats = {v.dtype for v in optimizer.variables if v.shape and "float" in v.dtype}
+    assert floats <= {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("base", "extensions"),
+    [
+        *[(base, ()) for base in OURS],
+        *[("KerasAdam", e) for e in [*EXTENSIONS, *TOWERS.values()]],
+        *[(base, "weight_decay") for base in BASES],
+    ],
+    ids=identify,
+)
+def test_sparse_gradients_equal_dense_ones(base, extensions):
+    optimizer = make(base, extensions)
+    weights = variables()
+    for one in gradients():
+        touched = np.flatnonzero(one["embed"].any(-1))
+        rows = one["embed"][touched]
+        sparse = tf.IndexedSlices(  # each row in two parts
+            tf.constant(np.concatenate([0.25 * rows, 0.75 * rows]), "float32"),
+            tf.constant(np.concatenate([touched, touched])),
+            tf.constant(one["embed"].shape, "int64"),
+        )
+        dense = [tf.constant(g, "float32") for name, g in one.items() if name != "embed"]
+        optimizer.apply([*dense, sparse], weights)
+    for got, want in zip(values(weights), run(make(base, extensions)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)
+
+
+def check_backend(run_python, python, backend, path):
+    module = "import runpy, sys; sys.argv = ['x', sys.argv[1]];"
+    module += "runpy.run_module('tests.optimizers.trajectories', run_name='__main__')"
+    run_python(python, module, path, KERAS_BACKEND=backend)
+    results = np.load(path)
+    assert len(results) > 30
+    for name, got in results.items():
+        if name.split("+")[-1] in RANDOM:
+            assert np.isfinite(got).all()
+            continue
+        base, _, extension = name.partition("+")
+        extensions = TOWERS.get(name, extension)
+        base = "Adam" if name in TOWERS else base
+        weights = run(make(base, extensions or ()))
+        want = np.concatenate([weight.ravel() for weight in weights])
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-6, err_msg=name)
+
+
+def test_jax_equals_tensorflow(run_python, jax_python, tmp_path):
+    check_backend(run_python, jax_python, "jax", tmp_path / "jax.npz")
+
+
+def test_torch_equals_tensorflow(run_python, torch_python, tmp_path):
+    check_backend(run_python, torch_python, "torch", tmp_path / "torch.npz")
+
+
+@pytest.mark.parametrize("extensions", [*EXTENSIONS, *TOWERS.values()], ids=identify)
+def test_under_loss_scaling(extensions):
+    """Scaled gradients train; a step with an infinite one leaves everything as it was."""
+    inner = make("Adam", extensions)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=8.0)
+    weights = variables()
+    optimizer.build(weights)
+    for one in gradients():
+        optimizer.apply([tf.constant(8 * g, "float32") for g in one.values()], weights)
+    for got, want in zip(values(weights), run(make("Adam", extensions)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)
+    before = values([*weights, *inner.variables])
+    bad = [tf.fill(np.shape(w), np.float32("inf")) for w in start().values()]
+    optimizer.apply(bad, weights)
+    for got, want in zip(values([*weights, *inner.variables]), before, strict=True):
+        np.testing.assert_array_equal(got, want)

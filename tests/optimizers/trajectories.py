@@ -1,0 +1,85 @@
+"""Weights after some steps with given gradients; as a script, of the whole table on any backend.
+
+    KERAS_BACKEND=jax python -m tests.optimizers.trajectories out.npz
+"""
+
+import sys
+
+import keras
+import numpy as np
+
+STEPS = 6
+
+
+def start() -> dict[str, np.ndarray]:
+    """Initial weights: a scalar, a vector, a matrix and an embedding."""
+    random = np.random.default_rng(1)
+    shapes = {"scale": (), "bias": (4,), "kernel": (4, 6), "embed": (6, 4)}
+    return {name: random.normal(size=shape) for name, shape in shapes.items()}
+
+
+def gradients(steps: int = STEPS) -> list[dict[str, np.ndarray]]:
+    """Gradients of each step; the embedding's have rows of zeros, the last row always."""
+    random = np.random.default_rng(2)
+    result = []
+    for step in range(steps):
+        one = {name: random.normal(size=np.shape(w)) for name, w in start().items()}
+        one["embed"][step % 3 :: 3] = 0
+        one["embed"][-1] = 0
+        result.append(one)
+    return result
+
+
+def variables(dtype: str = "float32") -> list[keras.Variable]:
+    return [keras.Variable(value, name=name, dtype=dtype) for name, value in start().items()]
+
+
+def run(optimizer, steps: int = STEPS, dtype: str = "float32", apply=None) -> list[np.ndarray]:
+    """The weights after `steps` steps of `optimizer`, as float64.
+
+    `apply` (by default `optimizer.apply`) takes a list of gradients and a list of variables.
+    """
+    weights = variables(dtype)
+    optimizer.build(weights)
+    if apply is None:
+        apply = pure_apply(optimizer) if keras.backend.backend() == "jax" else optimizer.apply
+    for one in gradients(steps):
+        apply([keras.ops.convert_to_tensor(g, dtype) for g in one.values()], weights)
+    return values(weights)
+
+
+def values(weights) -> list[np.ndarray]:
+    """The weights as float64 arrays."""
+    return [keras.ops.convert_to_numpy(keras.ops.cast(w, "float64")) for w in weights]
+
+
+def pure_apply(optimizer):
+    """How Keras' JAX trainer applies gradients: a compiled function of values."""
+    import jax
+
+    step = jax.jit(optimizer.stateless_apply)
+
+    def apply(grads, weights):
+        state = [v.value for v in optimizer.variables]
+        new_weights, new_state = step(state, grads, [w.value for w in weights])
+        pairs = zip([*weights, *optimizer.variables], [*new_weights, *new_state], strict=True)
+        for variable, value in pairs:
+            variable.assign(value)
+
+    return apply
+
+
+if __name__ == "__main__":
+    from tests.optimizers.table import BASES, PAIRS, TOWERS, make
+
+    cases = {base: (base, ()) for base in BASES}
+    if keras.backend.backend() == "torch":  # eager, so all pairs are quick
+        cases |= {f"{base}+{extension}": (base, extension) for base, extension in PAIRS}
+    else:
+        cases |= {f"{b}+{e}": (b, e) for b, e in PAIRS if b in ("KerasAdam", "AdaFactor")}
+    cases |= {name: ("Adam", tower) for name, tower in TOWERS.items()}
+    results = {}
+    for name, (base, extensions) in cases.items():
+        arrays = run(make(base, extensions))
+        results[name] = np.concatenate([array.ravel() for array in arrays])
+    np.savez(sys.argv[1], **results)
