@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 import keras
-from keras import ops
+from keras import KerasTensor, ops
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")
@@ -93,7 +93,11 @@ class BatchSplit(keras.layers.Layer):
         if isinstance(inputs, (list, tuple)):
             masks = mask or [None] * len(inputs)
             return [m for x, y in zip(inputs, masks, strict=True) for m in self.compute_mask(x, y)]
-        return [None] * len(self._sizes) if mask is None else self.call(mask)
+        if mask is None:
+            return [None] * len(self._sizes)
+        if isinstance(mask, KerasTensor):  # its batch is not known yet
+            return [KerasTensor((None, *mask.shape[1:]), mask.dtype) for _ in self._sizes]
+        return self.call(mask)
 
     def compute_output_shape(self, input_shape):
         shapes = input_shape if isinstance(input_shape, list) else [input_shape]
