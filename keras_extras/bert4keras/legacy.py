@@ -58,7 +58,7 @@ def apply() -> None:
         accept_symbolic_losses,
         accept_train_functions,
         accept_tensorflow_on_symbols,
-        accept_sessions,
+        accept_tensorflow_1,
     ):
         patch()
 
@@ -356,7 +356,8 @@ def accept_old_losses():
 
 def accept_old_fit():
     """`fit` and `evaluate` on generators of lists and on lists of numbers; `fit_generator`,
-    `evaluate_generator`; `workers=` and the like are accepted and mean nothing.
+    `evaluate_generator`; `metrics_names` name what `evaluate` returns; `workers=` and the like are
+    accepted and mean nothing.
 
     Why: Keras 3 wants tuples without None, and takes the sequence lengths of a generator's first
     two batches for those of all.
@@ -421,6 +422,12 @@ def accept_old_fit():
     def evaluate_generator(self, generator, steps=None, verbose=0, **kwargs):
         return self.evaluate(generator, steps=steps, verbose=verbose, **kwargs)
 
+    def metrics_names(self):
+        names = []
+        for metric in self.metrics:
+            names += [m.name for m in getattr(metric, "metrics", [metric])]
+        return names
+
     def on_batch(original):
         @functools.wraps(original)
         def method(self, x, y=None, sample_weight=None, *args, **kwargs):
@@ -432,6 +439,7 @@ def accept_old_fit():
 
     keras.Model.fit, keras.Model.evaluate = new_fit, new_evaluate
     keras.Model.fit_generator, keras.Model.evaluate_generator = fit_generator, evaluate_generator
+    keras.Model.metrics_names = property(metrics_names)
     keras.Model.train_on_batch = on_batch(train_on_batch)
     keras.Model.test_on_batch = on_batch(test_on_batch)
 
@@ -741,14 +749,27 @@ def accept_tensorflow_on_symbols():
     Dispatcher().register()
 
 
-def accept_sessions():
-    """``tf.ConfigProto``, ``tf.Session``, ``K.set_session``, ``K.get_session`` and
-    ``tf.get_default_graph``: they set GPU memory growth and otherwise do nothing.
+def accept_tensorflow_1():
+    """``tf.log`` and other functions that moved to ``tf.compat.v1``; ``tf.ConfigProto``,
+    ``tf.Session``, ``K.set_session``, ``K.get_session`` and ``tf.get_default_graph``: they set GPU
+    memory growth and otherwise do nothing.
 
     Why: many scripts begin with such lines, and `WebServing` enters graph and session for each
     request. A session that is to run something is refused.
     """
     import tensorflow as tf
+
+    found = vars(tf).get("__getattr__")
+
+    def __getattr__(name):
+        if found is not None:
+            with contextlib.suppress(AttributeError):
+                return found(name)
+        if name.startswith("__") or not hasattr(tf.compat.v1, name):
+            raise AttributeError(f"module 'tensorflow' has no attribute {name!r}")
+        return getattr(tf.compat.v1, name)
+
+    tf.__getattr__ = __getattr__
 
     class Session:
         def __init__(self, target="", graph=None, config=None):
@@ -771,10 +792,4 @@ def accept_sessions():
                 tf.config.experimental.set_memory_growth(device, True)
 
     K.set_session, K.get_session = set_session, Session
-    for name, value in {
-        "Session": Session,
-        "ConfigProto": tf.compat.v1.ConfigProto,
-        "GPUOptions": tf.compat.v1.GPUOptions,
-        "get_default_graph": Graph,
-    }.items():
-        setattr(tf, name, value)
+    tf.Session, tf.get_default_graph = Session, Graph

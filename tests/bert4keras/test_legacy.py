@@ -106,8 +106,12 @@ both = keras.layers.Add()([masked, plain])
 assert getattr(both, '_keras_mask', None) is not None
 pooled = keras.layers.GlobalAveragePooling1D()(masked)
 model = Model([x], [pooled])
-assert model.predict([[1, 1, 0]]).tolist() == [[4, 5, 6, 7]]
+assert model.predict([[1, 1, 0], [2, 1, 0]]).tolist() == [[4, 5, 6, 7], [6, 7, 8, 9]]
 assert keras.activations.get('gelu') is not None
+assert float(tf.log(1.0)) == 0 and tf.to_int32(1.5) == 1
+model.compile('adam', 'mse', metrics=['mae'])
+scores = model.evaluate(np.array([[1, 1, 0]]), np.array([[4, 5, 6, 9]]), verbose=0)
+assert dict(zip(model.metrics_names, scores)) == {'loss': 1, 'mae': 0.5}, scores
 model.save_weights('w.h5')
 before = model.predict(np.array([[1, 2]]))
 model.set_weights([0 * w for w in model.get_weights()])
