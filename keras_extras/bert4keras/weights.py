@@ -300,7 +300,7 @@ def _resize(transformer, layer, index: int, value: np.ndarray, shape: tuple[int,
         value = orthogonally_resize(value, shape)
     except AssertionError:  # it widens even sizes only
         return None
-    per_dense = 2 if layer.use_bias else 1 if hasattr(layer, "use_bias") else 0
+    per_dense = 2 if getattr(layer, "use_bias", False) else 1
     if isinstance(layer, MultiHeadAttention):
         if layer.attention_scale and index < 2 * per_dense:
             value = value * (shape[-1] / old[-1]) ** 0.25

@@ -268,7 +268,7 @@ def test_code_in_a_torch_file_is_not_run(tmp_path):
 
 
 def test_h5_of_transformers(tmp_path):
-    """Names as transformers 4 wrote them: scopes, ``_._`` for lists, ``mlm___cls`` for a shared scope."""
+    """Names as transformers 4 wrote them: scopes, ``_._`` for lists, ``mlm___`` for one shared."""
     import h5py
 
     stored = {

@@ -1,4 +1,4 @@
-"""Hugging Face models load and compute the same, and go back; transformers on torch is the judge."""
+"""Hugging Face models load, compute the same and go back; transformers on torch is the judge."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def ours(models):
 
 
 def compute(name, transformer) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What the model puts out, as logits of tokens and probabilities of pairs; and where no padding is."""
+    """Logits of tokens and probabilities of pairs; and where no padding is."""
     data = peer.batch()
     inputs, used = [data["tokens"], data["segments"]], data["tokens"] > 0
     if "gpt" in name:
