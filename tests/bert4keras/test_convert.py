@@ -154,5 +154,5 @@ def test_the_module_runs(run_python):
         "import runpy, sys; sys.argv[1:] = ['--help']; runpy.run_module('{0}', {{}}, '__main__')"
     )
     script = script.format("keras_extras.bert4keras.convert")
-    printed = run_python(sys.executable, script, KERAS_BACKEND="jax")
+    printed = run_python(sys.executable, script)
     assert "SRC DST" in printed and "--dtype" in printed and "--overwrite" in printed
