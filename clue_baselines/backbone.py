@@ -71,7 +71,7 @@ def model_folder(model: str) -> Path:
     try:
         return Path(checkpoints.locate(model)).parent
     except (OSError, ValueError, ImportError) as error:
-        raise DataError(f"--model {model}: {error}") from None
+        raise DataError(f"--model {model}: {in_one_line(error)}") from None
 
 
 def load(model: str, tokenizer: WordPieceTokenizer, maxlen: int) -> Backbone:
@@ -90,7 +90,7 @@ def load(model: str, tokenizer: WordPieceTokenizer, maxlen: int) -> Backbone:
             config, size = model or str(SMALL_BERT), tokenizer.vocab_size
             bert = build_transformer_model(config, vocab_size=size, return_keras_model=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise DataError(f"Model {model or SMALL_BERT}: {error}") from None
+        raise DataError(f"Model {model or SMALL_BERT}: {in_one_line(error)}") from None
     if tokenizer.vocab_size > bert.vocab_size:
         raise DataError(
             f"The vocabulary has {tokenizer.vocab_size} tokens but the model only "
@@ -104,3 +104,9 @@ def load(model: str, tokenizer: WordPieceTokenizer, maxlen: int) -> Backbone:
     name = model if pretrained else f"{Path(model or SMALL_BERT).stem} from scratch"
     description = f"{name} ({size}, {tokenizer.vocab_size} tokens)"
     return Backbone(bert.model, tokenizer, bert.initializer, pretrained, description)
+
+
+def in_one_line(error: Exception, longest: int = 500) -> str:
+    """An exception's message; a long list of variables that do not fit is cut."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= longest else text[:longest] + " …"

@@ -227,6 +227,7 @@ def fit(
             epochs=settings.epochs,
             initial_epoch=done,
             callbacks=callbacks,
+            shuffle=False,  # the batches shuffle themselves; Keras would not do it by the seed
             verbose=1 if in_terminal() else 2,
         )
     except KeyboardInterrupt:

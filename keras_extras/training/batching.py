@@ -15,8 +15,9 @@ class LengthBatches(keras.utils.PyDataset):
 
     For training, the examples are shuffled, cut into windows of `window` batches, sorted by
     length inside each window and cut into batches, whose order is shuffled again. So every
-    epoch is another one, yet a batch holds rows of like length and hardly any padding. Order
-    depends on `seed` and `epoch` alone. Without shuffling (evaluation) all examples are sorted
+    epoch is another one, yet a batch holds rows of like length and hardly any padding. The order
+    depends on `seed` and epoch alone; call `fit(batches, shuffle=False)`, or Keras shuffles the
+    batches once more, by Python's global random state. Without shuffling (evaluation) all examples are sorted
     by length; `restore` puts the outputs back into the order of the examples.
 
     Every example is in exactly one batch of an epoch; the last, smaller batch is kept.

@@ -1,0 +1,121 @@
+"""Reading CLUE's files: what is right is read, what is wrong is named with file and line."""
+
+import json
+
+import pytest
+
+from clue_baselines import data
+from clue_baselines.data import DataError
+from clue_baselines.tnews import LABELS
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes bytes into a file and returns its path."""
+
+    def write(content: bytes):
+        path = tmp_path / "train.json"
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+def test_texts_are_normalised_alike(file):
+    row = {"sentence": " ＡＢＣ：“１２３”，Ok！\u3000", "label": "100"}
+    path = file(json.dumps(row, ensure_ascii=False).encode())
+    assert data.read_records(path)[0].text("sentence") == "abc:“123”,ok!"
+
+
+def test_unicode_line_separators_byte_order_mark_and_blank_lines(file):
+    first = json.dumps({"sentence": "甲\u2028乙\x85丙"}, ensure_ascii=False).encode()
+    path = file(b"\xef\xbb\xbf" + first + b'\r\n\n{"sentence": "x"}')
+    records = data.read_records(path)
+    assert [r["sentence"] for r in records] == ["甲\u2028乙\x85丙", "x"]
+    assert records[1].where == f"{path}, line 3"
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b'{"sentence": "a"}\n{"sentence": \n', "line 2: not a JSON object"),
+        (b'{"sentence": "a"}\n"text"\n', "line 2: not a JSON object"),
+        (b"[1, 2]\n", "line 1: not a JSON object"),
+        ('{"sentence": "新闻"}'.encode("gbk"), "line 1: not UTF-8"),
+        (b"\n\n", "is empty"),
+    ],
+)
+def test_broken_files(file, content, message):
+    with pytest.raises(DataError, match=f"train.json.*{message}"):
+        data.read_records(file(content))
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match="dev.json is missing"):
+        data.read_records(tmp_path / "dev.json")
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"sentence": "", "label": "100"}, "line 1: the text under 'sentence' is empty"),
+        ({"sentence": " \u3000", "label": "100"}, "is empty"),
+        ({"sentence": 5, "label": "100"}, "no text under 'sentence'"),
+        ({"label": "100"}, "no text under 'sentence'"),
+        ({"sentence": "x", "label": "105"}, "line 1: unknown label '105'; .* 100, 101, 102"),
+        ({"sentence": "x"}, "line 1: no 'label'"),
+    ],
+)
+def test_bad_records(file, row, message):
+    record = data.read_records(file(json.dumps(row).encode()))[0]
+    with pytest.raises(DataError, match=message):
+        record.text("sentence")
+        record.index("label", LABELS)
+
+
+def test_limit_reads_the_first_rows(file):
+    path = file(b'{"n": 1}\n{"n": 2}\nbroken\n')
+    assert [r["n"] for r in data.read_records(path, limit=2)] == [1, 2]
+
+
+def test_where_data_is_looked_for(tmp_path, monkeypatch):
+    (tmp_path / "given" / "tnews").mkdir(parents=True)
+    (tmp_path / "env" / "tnews").mkdir(parents=True)
+    monkeypatch.setenv("CLUE_DATA", str(tmp_path / "env"))
+    assert data.find("tnews", str(tmp_path / "given")).folder == tmp_path / "given" / "tnews"
+    assert data.find("tnews").folder == tmp_path / "env" / "tnews"
+    assert data.find("tnews", "sample").kind == "sample"
+    with pytest.raises(DataError, match="--data is .*nowhere.* no folder"):
+        data.find("tnews", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("CLUE_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="CLUE_DATA is .*nowhere"):
+        data.find("tnews")
+
+
+def test_shipped_sample_is_what_its_script_writes(tmp_path, monkeypatch):
+    from clue_baselines.sample import make_tnews
+
+    monkeypatch.setattr(make_tnews, "FOLDER", tmp_path)
+    make_tnews.main()
+    for name in ("vocab.txt", "tnews/train.json", "tnews/dev.json", "tnews/test.json"):
+        assert (tmp_path / name).read_bytes() == (data.SAMPLE / name).read_bytes(), name
+
+
+def test_shipped_sample_has_all_classes_and_no_title_twice():
+    source = data.find("tnews", "sample")
+    titles = []
+    for split in ("train", "dev", "test1.0", "test"):
+        records = data.read_records(source.path(split))
+        titles += [record.text("sentence") for record in records]
+        if split in ("train", "dev"):
+            assert {record.index("label", LABELS) for record in records} == set(range(15))
+    assert len(titles) == len(set(titles)) == 1500
+
+
+def test_real_tnews_is_read_whole(clue_data):
+    source = data.find("tnews", str(clue_data))
+    sizes = {"train": 53360, "dev": 10000, "test": 10000, "test1.0": 10000}
+    for split, size in sizes.items():
+        records = data.read_records(source.path(split))
+        assert len(records) == size
+        assert all(record.text("sentence") for record in records)

@@ -1,0 +1,203 @@
+"""Whole runs of TNEWS on a tiny model: what they write, how they learn, stop and go on."""
+
+import csv
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from clue_baselines import experiment
+from clue_baselines.epochs import load_state
+from clue_baselines.tnews import LABELS, Tnews
+
+SCRIPT = Path(experiment.__file__).parent / "tnews.py"
+
+
+@pytest.fixture
+def tnews(clue, tiny, tmp_path):
+    """Runs the script's main in this process; returns the folder of results."""
+
+    def run(*flags, data=clue, model=tiny):
+        output = tmp_path / "results"
+        common = ["--data", data, "--model", model, "--output", output, "--maxlen", 48]
+        experiment.main(Tnews(), [str(flag) for flag in (*common, *flags)])
+        return output / "tnews"
+
+    return run
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def history(folder):
+    with (folder / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_writes_everything(tnews, clue, capsys):
+    results = tnews("--epochs", 2, "--seed", 1, 2)
+    said = capsys.readouterr().out
+    assert "Keras" in said and "CPU:0" in said and "AdamW 0.0002 (for a model from scratch)" in said
+
+    scores = []
+    for seed in (1, 2):
+        folder = results / f"tiny-folder-seed{seed}"
+        settings = read(folder / "settings.json")
+        assert settings["settings"]["seed"] == [seed]
+        assert settings["settings"]["epochs"] == 2
+        assert settings["machine"]["backend"] == keras.backend.backend()
+        assert settings["machine"]["versions"]["keras"] == keras.__version__
+        assert len(settings["data"]["sha256"]["train.json"]) == 64
+        rows = history(folder)
+        assert [row["epoch"] for row in rows] == ["1", "2"]
+        result = read(folder / "result.json")
+        scores.append(result["score"])
+        assert result["score"] == max(float(row["dev_accuracy"]) for row in rows)
+        assert result["n"] == 45
+        share = result["score"]
+        assert result["standard_error"] == pytest.approx(math.sqrt(share * (1 - share) / 45))
+        for picture in ("curve.png", "confusion.png"):
+            assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+        table = (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
+        assert len(table) == 16 and sum(int(line.split()[1]) for line in table[1:]) == 45
+        for name, size in (("tnews10_predict.json", 10), ("tnews11_predict.json", 12)):
+            lines = (folder / name).read_text(encoding="utf-8").splitlines()
+            assert [json.loads(line)["id"] for line in lines] == [str(i) for i in range(size)]
+            assert all(set(json.loads(line)) == {"id", "label"} for line in lines)
+            assert all(json.loads(line)["label"] in LABELS for line in lines)
+        assert not list(folder.glob("*tmp*"))
+    summary = read(results / "tiny-folder-seeds" / "summary.json")
+    assert summary["mean"] == pytest.approx(statistics.mean(scores))
+    assert summary["standard_deviation"] == pytest.approx(statistics.stdev(scores))
+
+    before = (results / "tiny-folder-seed1" / "result.json").read_bytes()
+    tnews("--epochs", 1, "--seed", 1)
+    assert (results / "tiny-folder-seed1" / "result.json").read_bytes() == before
+    # an equal seed gives an equal first epoch
+    again, first = (history(results / f"tiny-folder-seed1{end}")[0] for end in ("-2", ""))
+    assert {k: again[k] for k in again if k not in TIMES} == {
+        k: first[k] for k in first if k not in TIMES
+    }
+
+
+TIMES = ("seconds", "examples_per_second")
+
+
+def test_sixteen_rows_are_learned_by_heart(tnews, clue, capsys):
+    lines = (clue / "tnews" / "train.json").read_bytes().split(b"\n")[:16]
+    for split in ("train", "dev"):
+        (clue / "tnews" / f"{split}.json").write_bytes(b"\n".join(lines))
+    for split in ("test", "test1.0"):
+        (clue / "tnews" / f"{split}.json").unlink()
+    results = tnews("--epochs", 40, "--learning-rate", 0.01, "--batch-size", 16)
+    result = read(results / "tiny-folder-seed0" / "result.json")
+    assert result["score"] == 1.0 and result["standard_error"] == 0.0
+    said = capsys.readouterr().out
+    assert "No test set for tnews10_predict.json, tnews11_predict.json: not written." in said
+    assert not list(results.glob("*/*_predict.json"))
+
+
+def test_resumed_training_equals_uninterrupted_training(tnews):
+    whole = tnews("--epochs", 3, "--name", "whole") / "whole-seed0"
+    parts = tnews("--epochs", 1, "--name", "parts") / "parts-seed0"
+    experiment.main(Tnews(), ["--resume", str(parts), "--epochs", "3"])
+    for a, b in zip(history(whole), history(parts), strict=True):
+        for key in set(a) - set(TIMES):
+            # dropout, order, optimizer state: all as if nothing had happened
+            assert float(a[key]) == pytest.approx(float(b[key]), rel=1e-5), (a["epoch"], key)
+    assert read(parts / "result.json")["best_epoch"] == read(whole / "result.json")["best_epoch"]
+
+
+def test_resume_refuses_what_cannot_go_on(tnews, tmp_path):
+    folder = tnews("--epochs", 1) / "tiny-folder-seed0"
+    for flags, message in [
+        (["--resume", folder], "has all its 1 epochs"),
+        (["--resume", folder, "--batch-size", 4], "--batch-size cannot change"),
+        (["--resume", tmp_path], "no run there"),
+    ]:
+        with pytest.raises(SystemExit, match=message):
+            experiment.main(Tnews(), [str(flag) for flag in flags])
+    (folder / "resume.npz").write_bytes(b"PK\x03\x04 broken")
+    with pytest.raises(SystemExit, match="resume.npz is damaged"):
+        experiment.main(Tnews(), ["--resume", str(folder), "--epochs", "2"])
+
+
+def test_state_of_another_model_is_refused(tnews):
+    folder = tnews("--epochs", 1) / "tiny-folder-seed0"
+    other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    other.compile("sgd")
+    other.optimizer.build(other.trainable_variables)
+    with pytest.raises(experiment.DataError, match="written by another model"):
+        load_state(folder / "resume.npz", other)
+
+
+def test_ctrl_c_keeps_the_best_weights_and_says_how_to_resume(clue, tiny, tmp_path):
+    flags = ["--data", clue, "--model", tiny, "--output", tmp_path / "results"]
+    flags += ["--epochs", 500, "--maxlen", 48]
+    command = [sys.executable, "-u", SCRIPT, *flags]
+    environment = {"PYTHONPATH": str(SCRIPT.parent.parent), "CUDA_VISIBLE_DEVICES": "-1"}
+    process = subprocess.Popen(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+    for line in process.stdout:
+        if line.startswith("Epoch 2: dev accuracy"):
+            break
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors[-2000:]
+    assert "Traceback" not in errors
+    folder = tmp_path / "results" / "tnews" / "tiny-folder-seed0"
+    assert f"--resume {folder}" in errors and "best.weights.h5" in errors
+    assert (folder / "best.weights.h5").is_file()
+    done = len(history(folder))
+    assert done >= 2
+    experiment.main(Tnews(), ["--resume", str(folder), "--epochs", str(done + 1)])
+    assert len(history(folder)) == done + 1
+    assert read(folder / "result.json")["epochs"] == done + 1
+
+
+def test_pretrained_weights_get_the_authors_recipe(tnews, pretrained, capsys):
+    folder = tnews("--epochs", 1, model=pretrained()) / "pretrained-folder-seed0"
+    recipe = "AdaFactor 0.0005, beta1 0.9, not factored (the author's recipe)"
+    assert recipe in capsys.readouterr().out
+    assert read(folder / "settings.json")["recipe"] == recipe
+
+
+def test_precision_limit_and_own_vocabulary(tnews, clue, capsys):
+    (clue / "vocab.txt").unlink()
+    folder = tnews("--epochs", 1, "--precision", "mixed_bfloat16", "--limit", 20)
+    assert "Rows: 20 train, 45 dev, 22 test" in capsys.readouterr().out
+    vocab = (folder / "tiny-folder-seed0" / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    rows = (clue / "tnews" / "train.json").read_text(encoding="utf-8").split("\n")[:20]
+    text = "".join(json.loads(row)["sentence"] for row in rows)
+    chinese = {c for c in vocab if len(c) == 1 and "\u4e00" <= c <= "\u9fff"}
+    assert chinese == {c for c in text if text.count(c) > 1 and "\u4e00" <= c <= "\u9fff"}
+    assert np.isfinite(float(history(folder / "tiny-folder-seed0")[0]["loss"]))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute")
+def test_two_devices(clue, tiny, tmp_path, run_python):
+    flags = ["--data", clue, "--model", tiny, "--output", tmp_path, "--epochs", 1, "--maxlen", 48]
+    said = run_python(sys.executable, SCRIPT, *flags, "--strategy", "cpu:2", "--limit", 32)
+    assert "tnews11_predict.json (12 lines)" in said
+
+
+def test_jax(jax_python, clue, tiny, tmp_path, run_python):
+    flags = ["--data", clue, "--model", tiny, "--output", tmp_path, "--epochs", 1, "--maxlen", 48]
+    said = run_python(jax_python, SCRIPT, *flags, KERAS_BACKEND="jax")
+    assert "on jax" in said and "tnews11_predict.json (12 lines)" in said
