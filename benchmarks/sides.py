@@ -1,0 +1,141 @@
+"""One side of the speed comparison: a process that trains and runs a BERT when it is told to.
+
+`speed.py` starts it as ``python sides.py SIDE '{"hidden_size": …}'`` with the threads to use in
+the environment. It answers each line ``train BATCH LENGTH STEPS`` or ``infer BATCH LENGTH STEPS``
+on standard input with a line of JSON: the seconds that those steps took, of wall clock and of CPU.
+The first call for a shape includes tracing and compilation.
+
+All sides run the same model on the same ids: BERT, the vector of [CLS], a Dense layer to 15
+classes, cross entropy, AdamW (learning rate 1e-4, decay 0.01), dropout 0.1, float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+CLASSES = 15
+LEARNING_RATE, WEIGHT_DECAY = 1e-4, 0.01
+
+ENVIRONMENT = {
+    "tensorflow": {"KERAS_BACKEND": "tensorflow"},
+    "xla": {"KERAS_BACKEND": "tensorflow"},
+    "jax": {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+    "bert4keras": {"TF_KERAS": "1", "TF_USE_LEGACY_KERAS": "1"},
+    "bert4keras-xla": {"TF_KERAS": "1", "TF_USE_LEGACY_KERAS": "1"},
+    "transformers": {"HF_HUB_OFFLINE": "1"},
+}
+SIDES = tuple(ENVIRONMENT)
+
+
+def batch_of(config: dict, batch: int, length: int):
+    """Token ids, segment ids and labels; rows are between half and wholly full."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, config["vocab_size"], (batch, length))
+    lengths = rng.integers(length // 2, length + 1, (batch, 1))
+    lengths[0] = length
+    ids *= np.arange(length) < lengths
+    labels = rng.integers(0, CLASSES, (batch,))
+    return ids.astype("int32"), np.zeros_like(ids, "int32"), labels.astype("int32")
+
+
+def keras_steps(side: str, config: dict):
+    """Training and inference steps of ours or of original bert4keras on tf_keras."""
+    jit = side.endswith("xla") or side == "jax"
+    if side.startswith("bert4keras"):
+        import tensorflow as tf
+        from bert4keras.layers import Lambda
+        from bert4keras.models import build_transformer_model
+
+        keras = tf.keras
+        first_token = Lambda(lambda x: x[:, 0])
+    else:
+        import keras
+
+        from keras_extras.bert4keras import build_transformer_model
+        from keras_extras.layers import FirstToken
+
+        first_token = FirstToken()
+
+    bert = build_transformer_model(**config)
+    output = keras.layers.Dense(CLASSES, activation="softmax")(first_token(bert.output))
+    model = keras.Model(bert.inputs, output)
+    model.compile(
+        loss="sparse_categorical_crossentropy",
+        optimizer=keras.optimizers.AdamW(LEARNING_RATE, weight_decay=WEIGHT_DECAY),
+        jit_compile=jit,
+    )
+
+    def train(ids, segments, labels):
+        model.train_on_batch([ids, segments], labels)
+
+    def infer(ids, segments, labels):
+        model.predict_on_batch([ids, segments])
+
+    return train, infer
+
+
+def torch_steps(config: dict):
+    """Training and inference steps of Hugging Face transformers on torch, not compiled."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    settings = {k: v for k, v in config.items() if k != "max_position"}
+    settings["max_position_embeddings"] = config["max_position"]
+    bert = BertModel(
+        BertConfig(**settings, attn_implementation="sdpa"),
+        add_pooling_layer=False,
+    )
+    head = torch.nn.Linear(config["hidden_size"], CLASSES)
+    parameters = [*bert.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+
+    def logits(ids, segments):
+        ids, segments = torch.from_numpy(ids).long(), torch.from_numpy(segments).long()
+        output = bert(input_ids=ids, token_type_ids=segments, attention_mask=(ids != 0).long())
+        return head(output.last_hidden_state[:, 0])
+
+    def train(ids, segments, labels):
+        bert.train()
+        loss = torch.nn.functional.cross_entropy(
+            logits(ids, segments), torch.from_numpy(labels).long()
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    def infer(ids, segments, labels):
+        bert.eval()
+        with torch.inference_mode():
+            logits(ids, segments).softmax(-1).numpy()
+
+    return train, infer
+
+
+def main(side: str, config: dict, threads: int) -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    answers = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        steps = torch_steps(config) if side == "transformers" else keras_steps(side, config)
+        steps = dict(zip(("train", "infer"), steps, strict=True))
+        print(json.dumps("ready"), file=answers, flush=True)
+        for line in sys.stdin:
+            what, batch, length, count = line.split()
+            data = batch_of(config, int(batch), int(length))
+            wall, cpu = time.perf_counter(), time.process_time()
+            for _ in range(int(count)):
+                steps[what](*data)
+            taken = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+            print(json.dumps(taken), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]), int(os.environ["OMP_NUM_THREADS"]))
