@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_extras.optimizers.selecting import check_patterns, select
 from keras_extras.optimizers.sparse import to_dense
-from keras_extras.optimizers.state import OptimizerState, is_half
+from keras_extras.optimizers.state import OptimizerState, working_dtype
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")
@@ -34,11 +34,12 @@ class AdaFactor(OptimizerState, keras.optimizers.Optimizer):
         r ← β̂₂ r + (1 − β̂₂) mean_j(g² + ε₁)
         c ← β̂₂ c + (1 − β̂₂) mean_i(g² + ε₁)
         v̂ = r c / mean(r)                     (v̂ itself is kept where nothing is factored)
-        u = g/√v̂,   u ← u / max(1, RMS(u)/d)
+        u = g/√(v̂ + ε₁),   u ← u / max(1, RMS(u)/d)
         m ← β₁ m + (1 − β₁) u,   u ← m        (only for β₁ > 0)
         θ ← θ − γ max(RMS(θ), ε₂) u           (γ u without the scale of the parameter)
 
-    A factored m×n matrix costs m + n numbers, which `keras.optimizers.Adafactor` does not save, as
+    ε₁ in the root is bert4keras' addition to the paper: where a whole row and a whole column of g
+    are zero, r c is too small a number to be one. A factored m×n matrix costs m + n numbers, which `keras.optimizers.Adafactor` does not save, as
     it keeps v̂ besides; it also always bounds the rate by 1/√t. Note that `keras.optimizers.get(
     "AdaFactor")` gives that one; `keras.optimizers.get("keras_extras>AdaFactor")` gives this one.
 
@@ -128,16 +129,15 @@ class AdaFactor(OptimizerState, keras.optimizers.Optimizer):
     def _add_mean(self, variable, axis):
         shape = list(variable.shape)
         shape[axis] = 1
-        dtype = keras.backend.standardize_dtype(variable.dtype)
-        return self.add_variable(
-            shape=shape, dtype="float32" if is_half(variable) else dtype, name="mean_moment"
-        )
+        return self.add_variable(shape=shape, dtype=working_dtype(variable), name="mean_moment")
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        dtype = "float32" if is_half(variable) else variable.dtype
+        dtype = working_dtype(variable)
         gradient = ops.cast(to_dense(gradient), dtype)
-        update = gradient * ops.rsqrt(self._second_moment(index, gradient, variable))
+        update = gradient * ops.rsqrt(
+            self._second_moment(index, gradient, variable) + self.epsilon1
+        )
         if self.clipping_threshold is not None:
             update = update / ops.maximum(1.0, rms(update) / self.clipping_threshold)
         if self.beta1 > 0:

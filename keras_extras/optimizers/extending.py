@@ -30,7 +30,7 @@ from keras import ops
 
 from keras_extras.optimizers.keras_seams import KerasSeams
 from keras_extras.optimizers.sparse import is_sparse, to_dense
-from keras_extras.optimizers.state import OptimizerState
+from keras_extras.optimizers.state import OptimizerState, working_dtype
 
 ENTRY = {"package": "keras_extras", "name": "ExtendedOptimizer"}
 
@@ -69,7 +69,7 @@ class Extension(KerasSeams, OptimizerState):
             super().update_step(gradient, variable, learning_rate)
         finally:
             captured.variable = None
-        update = captured.update
+        update = ops.cast(captured.update, working_dtype(variable))
         decay = self.builtin_weight_decay(variable, learning_rate)
         return update if decay is None else dense(update) + decay
 
@@ -77,7 +77,10 @@ class Extension(KerasSeams, OptimizerState):
         """What comes before `variable` changes."""
 
     def transform_update(self, update, gradient, variable, learning_rate):
-        """The update u of θ ← θ − u; `gradient` is the one before `transform_gradient`."""
+        """The update u of θ ← θ − u, float32 for half-precision variables, sparse or dense.
+
+        `gradient` is the one before `transform_gradient`.
+        """
         return update
 
     def after_update(self, variable):

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_extras.optimizers.sparse import combine_repeated_rows, to_dense
+from keras_extras.optimizers.state import working_dtype
 
 PRIVATE_NAMES = (
     "_all_reduce_sum_gradients",  # TensorFlow only
@@ -48,8 +49,9 @@ class KerasSeams:
         """The update of Keras' own `weight_decay` argument, γλθ, or `None` where it has none."""
         if self.weight_decay is None or not self._use_weight_decay(variable):
             return None
-        rate = ops.cast(learning_rate, variable.dtype)
-        return rate * ops.cast(self.weight_decay, variable.dtype) * variable
+        dtype = working_dtype(variable)
+        rate = ops.cast(learning_rate, dtype) * self.weight_decay
+        return rate * ops.cast(variable, dtype)
 
     def index_of(self, variable) -> int:
         """The position of a model variable in the list that the optimizer was built with."""

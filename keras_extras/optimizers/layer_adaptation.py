@@ -36,13 +36,13 @@ class LayerAdaptation(Extension):
         update = super().transform_update(update, gradient, variable, learning_rate)
         if self._not_adapted[self.index_of(variable)]:
             return update
-        update = ops.cast(dense(update), "float32")
-        rate = ops.maximum(ops.cast(learning_rate, "float32"), keras.config.epsilon())
-        length = norm(ops.cast(variable, "float32"))
+        update = dense(update)
+        rate = ops.maximum(ops.cast(learning_rate, update.dtype), keras.config.epsilon())
+        length = norm(ops.cast(variable, update.dtype))
         step = norm(update / rate)
         usable = ops.logical_and(length > 0, step > 0)
         ratio = ops.where(usable, length / ops.where(usable, step, 1.0), 1.0)
-        return ops.cast(ratio * update, variable.dtype)
+        return ratio * update
 
     def get_config(self):
         return {

@@ -86,7 +86,7 @@ class LazyOptimization(Extension):
         if not self._lazy[self.index_of(variable)]:
             return update
         if not is_sparse(gradient):
-            return update * ops.cast(touched_rows(gradient), variable.dtype)
+            return update * ops.cast(touched_rows(gradient), update.dtype)
         values = update.values if is_sparse(update) else ops.take(update, gradient.indices, axis=0)
         touched = ops.cast(touched_rows(gradient.values), values.dtype)
         return sparse_like(gradient, values * touched)

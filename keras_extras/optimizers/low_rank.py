@@ -8,7 +8,7 @@ from keras import ops
 from keras_extras.optimizers.extending import Extension, extend
 from keras_extras.optimizers.selecting import check_patterns, path_of, select
 from keras_extras.optimizers.sparse import to_dense
-from keras_extras.optimizers.state import is_half
+from keras_extras.optimizers.state import working_dtype
 
 MODES = ("zero_b", "symmetric", "frozen_a", "random", "additive")
 
@@ -76,7 +76,7 @@ class LowRank(Extension):
 
     def _add_factors(self, index, variable):
         rows, columns = variable.shape
-        dtype = "float32" if is_half(variable) else variable.dtype
+        dtype = working_dtype(variable)
         rank = min(self.rank, rows, columns)
         if self.low_rank_mode == "additive" and (rows % rank or columns % rank):
             raise ValueError(

@@ -36,7 +36,7 @@ class ParameterWiseLR(Extension):
         multiplier = self._multipliers[self.index_of(variable)]
         if multiplier == 1:
             return update
-        return ops.multiply(update, ops.cast(multiplier, variable.dtype))
+        return ops.multiply(update, ops.cast(multiplier, update.dtype))
 
     def get_config(self):
         return {**super().get_config(), "paramwise_lr_schedule": dict(self.paramwise_lr_schedule)}

@@ -59,7 +59,7 @@ class PiecewiseLinearLR(Extension):
     def transform_update(self, update, gradient, variable, learning_rate):
         update = super().transform_update(update, gradient, variable, learning_rate)
         multiplier = piecewise_linear(self.iterations, self.lr_schedule)
-        return ops.multiply(update, ops.cast(multiplier, variable.dtype))
+        return ops.multiply(update, ops.cast(multiplier, update.dtype))
 
     def get_config(self):
         return {**super().get_config(), "lr_schedule": dict(self.lr_schedule)}

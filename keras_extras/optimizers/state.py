@@ -10,6 +10,11 @@ def is_half(variable) -> bool:
     return keras.backend.standardize_dtype(variable.dtype) in HALF_PRECISION
 
 
+def working_dtype(variable) -> str:
+    """The dtype to compute steps of `variable` in: its own, or float32 if that has few bits."""
+    return "float32" if is_half(variable) else keras.backend.standardize_dtype(variable.dtype)
+
+
 class OptimizerState:
     """Mixin for optimizers: state in float32 for half-precision variables, and strict loading.
 
@@ -31,7 +36,7 @@ class OptimizerState:
         return self.add_variable(
             shape=reference_variable.shape,
             initializer=initializer,
-            dtype="float32",
+            dtype=working_dtype(reference_variable),
             layout=getattr(reference_variable, "_layout", None),
             name=f"{path}_{name or 'var'}".replace("/", "_").replace(":", "_"),
         )

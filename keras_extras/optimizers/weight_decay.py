@@ -44,8 +44,8 @@ class WeightDecay(Extension):
         update = super().transform_update(update, gradient, variable, learning_rate)
         if self._not_decayed[self.index_of(variable)] or not self.weight_decay_rate:
             return update
-        rate = ops.cast(learning_rate, variable.dtype) * self.weight_decay_rate
-        return dense(update) + rate * variable
+        rate = ops.cast(learning_rate, update.dtype) * self.weight_decay_rate
+        return dense(update) + rate * ops.cast(variable, update.dtype)
 
     def get_config(self):
         return {

@@ -117,7 +117,18 @@ IMPOSSIBLE = {
     ("AdaFactor", "lazy_moments"),
     ("Tiger", "gradient_accumulation"),
 }
-PAIRS = [(b, e) for b in BASES for e in EXTENSIONS if (b, e) not in IMPOSSIBLE]
+# Every extension with four kinds of base, every base with four kinds of extension.
+PAIRS = [
+    (base, extension)
+    for base in BASES
+    for extension in EXTENSIONS
+    if (base, extension) not in IMPOSSIBLE
+    and (
+        base in ("SGD", "KerasAdam", "AdaFactor", "Tiger")
+        or extension
+        in ("weight_decay", "gradient_accumulation", "lookahead", "gradient_centralization")
+    )
+]
 
 
 def make(base: str, extensions=(), neutral: bool = False, **settings):

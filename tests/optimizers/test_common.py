@@ -1,5 +1,7 @@
 """What every optimizer and every extension must do; the table is in table.py."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -8,14 +10,20 @@ import tensorflow as tf
 from tests.optimizers.table import BASES, EXTENSIONS, PAIRS, TOWERS, make
 from tests.optimizers.trajectories import gradients, run, start, values, variables
 
-# Random masks, and draws of the factors, are not the same on other backends.
-RANDOM = ("child_tuning", "update_dropout", "low_rank", "everything")
+OURS = ("Adam", "Lion", "AdaFactor", "AdaX", "Tiger")
+# Random masks and factors are not the same on other backends, masks not even under XLA.
+RANDOM = {"child_tuning", "update_dropout", "low_rank", "everything"}
 # One base per extension, each base with one extension at least, and the towers.
 COMPILED = [
     *[("KerasAdam", extension) for extension in EXTENSIONS],
-    *[(base, ()) for base in BASES],
+    *[(base, ()) for base in OURS],
     *[("AdaFactor", tower) for tower in TOWERS.values()],
 ]
+
+
+@functools.cache
+def eager(base, extensions=()):
+    return run(make(base, extensions))
 
 
 def identify(value):
@@ -25,16 +33,16 @@ def identify(value):
 @pytest.mark.filterwarnings("ignore:The pattern")  # a pattern that matches nothing
 @pytest.mark.parametrize(("base", "extension"), PAIRS)
 def test_neutral_extension_is_the_base(base, extension):
-    expected = run(make(base))
+    expected = eager(base)
     for got, want in zip(run(make(base, extension, neutral=True)), expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("base", "extension"), PAIRS)
+@pytest.mark.parametrize(("base", "extension"), [("KerasAdam", e) for e in EXTENSIONS])
 def test_effective_extension_is_not_the_base(base, extension):
     if extension == "ema":
         pytest.skip("averages do not change the weights")
-    got, base_weights = run(make(base, extension)), run(make(base))
+    got, base_weights = eager(base, extension), eager(base)
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(got, base_weights, strict=True))
 
 
@@ -51,7 +59,7 @@ def test_config_round_trip(extensions):
 @pytest.mark.parametrize("base", BASES)
 def test_config_of_base_round_trip(base):
     optimizer = make(base)
-    loaded = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    loaded = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(optimizer))
     assert type(loaded) is type(optimizer)
     assert loaded.get_config() == optimizer.get_config()
 
@@ -59,17 +67,16 @@ def test_config_of_base_round_trip(base):
 @pytest.mark.parametrize(("base", "extensions"), COMPILED, ids=identify)
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_graph_and_jit_equal_eager(base, extensions, jit_compile):
+    if jit_compile and RANDOM.intersection([extensions, *extensions]):
+        pytest.skip("XLA draws other random numbers")
     optimizer = make(base, extensions)
     weights = variables()
     optimizer.build(weights)
     step = tf.function(lambda grads: optimizer.apply(grads, weights), jit_compile=jit_compile)
     for one in gradients():
         step([tf.constant(g, "float32") for g in one.values()])
-    for got, want in zip(values(weights), run(make(base, extensions)), strict=True):
+    for got, want in zip(values(weights), eager(base, extensions), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-6)
-
-
-OURS = ("Adam", "Lion", "AdaFactor", "AdaX", "Tiger")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,7 @@ def test_bfloat16_variables(base, extensions):
     """As in float32 but for the rounding of the weights in each step: 2⁻⁹ of them."""
     optimizer = make(base, extensions)
     got = run(optimizer, dtype="bfloat16")
-    wanted = run(make(base, extensions))
+    wanted = eager(base, extensions)
     for value, want in zip(got, wanted, strict=True):
         assert np.abs(value - want).max() < 6 * 2**-8 * max(1.0, np.abs(want).max())
     floats = {v.dtype for v in optimizer.variables if v.shape and "float" in v.dtype}
@@ -110,7 +117,7 @@ def test_sparse_gradients_equal_dense_ones(base, extensions):
         )
         dense = [tf.constant(g, "float32") for name, g in one.items() if name != "embed"]
         optimizer.apply([*dense, sparse], weights)
-    for got, want in zip(values(weights), run(make(base, extensions)), strict=True):
+    for got, want in zip(values(weights), eager(base, extensions), strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)
 
 
@@ -119,7 +126,7 @@ def check_backend(run_python, python, backend, path):
     module += "runpy.run_module('tests.optimizers.trajectories', run_name='__main__')"
     run_python(python, module, path, KERAS_BACKEND=backend)
     results = np.load(path)
-    assert len(results) > 30
+    assert len(results) > 20
     for name, got in results.items():
         if name.split("+")[-1] in RANDOM:
             assert np.isfinite(got).all()
@@ -127,7 +134,7 @@ def check_backend(run_python, python, backend, path):
         base, _, extension = name.partition("+")
         extensions = TOWERS.get(name, extension)
         base = "Adam" if name in TOWERS else base
-        weights = run(make(base, extensions or ()))
+        weights = eager(base, extensions or ())
         want = np.concatenate([weight.ravel() for weight in weights])
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-6, err_msg=name)
 
@@ -149,7 +156,7 @@ def test_under_loss_scaling(extensions):
     optimizer.build(weights)
     for one in gradients():
         optimizer.apply([tf.constant(8 * g, "float32") for g in one.values()], weights)
-    for got, want in zip(values(weights), run(make("Adam", extensions)), strict=True):
+    for got, want in zip(values(weights), eager("Adam", extensions), strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)
     before = values([*weights, *inner.variables])
     bad = [tf.fill(np.shape(w), np.float32("inf")) for w in start().values()]
