@@ -17,8 +17,8 @@ class LengthBatches(keras.utils.PyDataset):
     length inside each window and cut into batches, whose order is shuffled again. So every
     epoch is another one, yet a batch holds rows of like length and hardly any padding. The order
     depends on `seed` and epoch alone; call `fit(batches, shuffle=False)`, or Keras shuffles the
-    batches once more, by Python's global random state. Without shuffling (evaluation) all examples are sorted
-    by length; `restore` puts the outputs back into the order of the examples.
+    batches once more, by Python's global random state. Without shuffling (evaluation) all
+    examples are sorted by length; `restore` puts the outputs back into the examples' order.
 
     Every example is in exactly one batch of an epoch; the last, smaller batch is kept.
     Keras on TensorFlow takes the shapes of the first two batches and holds all later ones to
