@@ -56,13 +56,19 @@ MODELS = {
     "gpt2_ml/": ("gpt2_ml", {}),
 }
 
+#: The last layer norm gets an offset: like those of trained models, the vectors of all tokens have
+#: much in common, and GlobalPointer unlearns in tens of steps, not in hundreds, to find all spans.
 MAKE_MODEL = """
 import json, sys
+import keras
 from keras_extras.bert4keras import build_transformer_model
 config, checkpoint, model, options = json.loads(sys.argv[1])
-build_transformer_model(
-    config, model=model, return_keras_model=False, **options
-).save_weights_as_checkpoint(checkpoint)
+keras.utils.set_random_seed(0)
+bert = build_transformer_model(config, model=model, return_keras_model=False, **options)
+norm = bert.layers.get(f"Transformer-{bert.num_hidden_layers - 1}-FeedForward-Norm")
+if norm is not None:
+    norm.beta.assign(keras.random.normal(norm.beta.shape))
+bert.save_weights_as_checkpoint(checkpoint)
 """
 
 
@@ -111,9 +117,8 @@ def make_clue(data: Path, target: Path, rows: int):
     for task in ("afqmc", "cluener", "cmnli", "csl", "iflytek", "ocnli", "tnews", "wsc"):
         for file in (data / task).glob("*.json"):
             # with 119 classes, a few rows give an accuracy of 0, and then no weights are saved
-            more = (task, file.stem) in (("iflytek", "dev"), ("cluener", "train"))
-            size = 8 * rows if more else rows
-            write_lines(target / task / file.name, head(file, size))
+            size = {("iflytek", "dev"): 8 * rows, ("cluener", "train"): 10**5}
+            write_lines(target / task / file.name, head(file, size.get((task, file.stem), rows)))
     shutil.copy(target / "ocnli/train.json", target / "ocnli/train.50k.json")
     # CMNLI's training part is not to be had; OCNLI's has the same form.
     shutil.copy(target / "ocnli/train.json", target / "cmnli/train.json")
@@ -138,11 +143,12 @@ def make_example_data(clue: Path, examples: Path, root: Path, rows: int):
         with zipfile.ZipFile(archive) as file:
             file.extractall(target / "datasets")
     for file in (target / "datasets/sentiment").glob("*.data"):
-        size = 40 * rows if "train" in file.name else rows
+        size = 2 * rows if "train" in file.name else rows
         write_lines(file, head(file, size))
     for file in (clue / "iflytek").glob("*.json"):
         place = "CLUE-master/baselines/CLUEdataset/iflytek"
-        write_lines(root / place / file.name, head(file, rows))
+        size = 8 * rows if file.stem == "dev" else rows
+        write_lines(root / place / file.name, head(file, size))
     abstracts = [json.loads(line) for line in head(clue / "csl/train.json", rows)]
     for i, row in enumerate(abstracts):
         title, text = "，".join(row["keyword"]), row["abst"]
@@ -237,8 +243,9 @@ CLUE = [
     Script("ocnli", ("ocnli_50k_predict.json",), "val_acc"),
     Script("wsc", ("cluewsc10_predict.json", "cluewsc11_predict.json"), "val_acc"),
     Script("csl", ("csl_predict.json",), "val_acc"),
-    # it takes the text of every span found, and fails on [CLS], which a few steps do not unlearn
-    Script("cluener", ("cluener_predict.json",), "best f1", epochs=12),
+    # it takes the text of every span found and fails where one starts at [CLS]: its first epoch
+    # must be long enough to unlearn the spans of random weights
+    Script("cluener", ("cluener_predict.json",), "best f1"),
     # no exact match after one epoch from random weights, and it saves weights only above best
     Script(
         "cmrc2018",
