@@ -39,9 +39,7 @@ def random_batches(sizes: list[int], batch_size: int) -> float:
 
 def main():
     folder = Path(sys.argv[1])
-    print(
-        f"{'data':<14}{'rows':>7}{'mean':>7}{'fixed':>8}{'batch max':>11}{'sorted':>8}{'buckets':>9}"
-    )
+    print("data             rows   mean   fixed  batch max  sorted  buckets")
     for name, keys, maxlen, batch_size in DATA:
         sizes = lengths(folder / f"{name}.json", keys, maxlen)
         rows = [[0] * size for size in sizes]
