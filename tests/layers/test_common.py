@@ -157,7 +157,8 @@ def test_saved_models_in_a_fresh_process(backend, models, request, run_python, t
     python = request.getfixturevalue(fixtures[backend])
     for name, model in models.items():
         model.save(tmp_path / f"{name}.keras")
-    run_python(python, HERE / "common_cases.py", tmp_path, backend, KERAS_BACKEND=backend)
+    fast = {"KERAS_BACKEND": backend, "JAX_DISABLE_MOST_OPTIMIZATIONS": 1}  # to compile
+    run_python(python, HERE / "common_cases.py", tmp_path, backend, **fast)
     with np.load(tmp_path / f"{backend}.npz") as file:
         results = dict(file)
     for name, case in CASES.items():

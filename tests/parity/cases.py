@@ -26,7 +26,16 @@ ATTENTION = "Transformer-%d-MultiHeadSelfAttention"
 
 
 def case(model, application="encoder", length=11, condition=False, caches=(), **options):
-    """One model: arguments of `build_transformer_model`, and what is fed to it."""
+    """One model: arguments of `build_transformer_model`, and what is fed to it.
+
+    Language models give scores instead of probabilities, which would hide differences.
+    """
+    if application in ("lm", "unilm") and "gpt" not in model:
+        options.setdefault("with_mlm", "linear")
+    if "t5" in model:
+        options.setdefault("with_lm", "linear")
+    if "gpt" in model:
+        options.setdefault("final_activation", "linear")
     return {
         "model": model,
         "application": application,
@@ -68,7 +77,8 @@ CASES = {
     "bert-sizes": case("bert", embedding_size=8, attention_head_size=6, attention_key_size=10),
     "roformer-sizes": case("roformer", embedding_size=8, attention_key_size=10),
     "gpt2_ml-swish": case("gpt2_ml", hidden_act="swish"),
-    "t5.1.0-sizes": case("t5.1.0", embedding_size=8, hidden_act="relu"),
+    "t5.1.0-sizes": case("t5.1.0", embedding_size=8, hidden_act="relu", with_lm=True),
+    "gpt-softmax": case("gpt", final_activation="softmax"),
     "bert-three-segments": case("bert", segment_vocab_size=3),
     "bert-no-segments": case("bert", segment_vocab_size=0),
     "bert-fixed-length": case("bert", sequence_length=11),
