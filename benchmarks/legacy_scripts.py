@@ -357,10 +357,11 @@ def run(script: Script, folder: Path, environment: dict, limit: int) -> tuple[bo
 
 def summary(output: str) -> str:
     """The last loss of the progress bar and the last score that the script prints."""
-    losses = re.findall(r"[\s-]loss: ([\d.e+-]+)", output)
-    scores = re.findall(r"((?:val_acc|f1|val_mean_accuracy|acc)\w*: [\d.]+)", output)
-    parts = [f"loss {losses[-1].rstrip('.')}" if losses else "", scores[-1] if scores else ""]
-    return ", ".join(part for part in parts if part)
+    losses = re.findall(r"\bloss: (\d[\d.]*(?:e[+-]\d+)?)", output)
+    scores = re.findall(r"\b((?:val_)?(?:acc|f1|rouge-l)): ([\d.]+)", output)
+    parts = [f"loss {float(losses[-1]):.3g}"] if losses else []
+    parts += [f"{scores[-1][0]} {float(scores[-1][1]):.3g}"] if scores else []
+    return ", ".join(parts)
 
 
 def ask_server(process, limit: int) -> tuple[bool, str]:
@@ -378,7 +379,10 @@ def ask_server(process, limit: int) -> tuple[bool, str]:
 
 
 def run_all(scripts, source: Path, folder: Path, root: Path, environment: dict, options):
-    """Copy the scripts and run them one after another; yields (name, outcome, remark, seconds)."""
+    """Copy the scripts, run those that are asked for, and return what is known of all.
+
+    The outcomes stand in the working folder, so that a second run with ``--only`` completes them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     known = {script.name: script for script in scripts}
     for file in sorted(source.glob("*.py")):
@@ -386,18 +390,21 @@ def run_all(scripts, source: Path, folder: Path, root: Path, environment: dict, 
         text = edited(file.read_text(encoding="utf-8"), script, root)
         ast.parse(text)
         write(folder / file.name, text)
+    store = folder / "outcomes.json"
+    outcomes = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
     for script in scripts:
-        if options.only and script.name not in options.only:
+        if options.only is not None and script.name not in options.only:
             continue
         lack = script.lacks or missing(script.modules, environment)
         if lack:
-            yield script.name, "lacks", lack, 0.0
-            continue
-        (folder.parent / "random_order.json").unlink(missing_ok=True)
-        ok, line, seconds = run(script, folder, environment, options.limit)
-        row = (script.name, "runs" if ok else "fails", line, seconds)
-        print(*row[:3], f"{seconds:.0f} s", sep=" | ", flush=True)
-        yield row
+            outcomes[script.name] = ("lacks", lack, 0)
+        else:
+            (folder.parent / "random_order.json").unlink(missing_ok=True)
+            ok, line, seconds = run(script, folder, environment, options.limit)
+            outcomes[script.name] = ("runs" if ok else "fails", line, round(seconds))
+        print(script.name, *outcomes[script.name], sep=" | ", flush=True)
+        write(store, json.dumps(outcomes, ensure_ascii=False))
+    return [(s.name, *outcomes[s.name], s.edits) for s in scripts if s.name in outcomes]
 
 
 def versions(environment: dict) -> str:
@@ -407,12 +414,44 @@ def versions(environment: dict) -> str:
     return f"{output.stdout.strip()}, Python {platform.python_version()}, {os.cpu_count()} cores"
 
 
+ABOUT = """# Scripts of 2020-2023 on Keras 3
+
+    python -m keras_extras.bert4keras script.py [arguments of the script]
+
+runs a script that was written for bert4keras on Keras 2.3 or tf.keras, unchanged. What this changes
+in Keras, and why, stands in one file, [legacy.py](keras_extras/bert4keras/legacy.py); without this
+command nothing of Keras is changed.
+
+The tables are written by
+
+    python benchmarks/legacy_scripts.py --clue-scripts CLUE-bert4keras/src \\
+        --examples bert4keras/examples --data CLUE --output LEGACY.md
+
+The scripts are those of github.com/bojone/CLUE-bert4keras and github.com/bojone/bert4keras (0.11.5)
+with other paths, one epoch, at most three steps where a script gives their number, and the further
+edits named in the table. They run on random checkpoints of {layers} layers of {size} units (with
+Google's vocabulary) and on the first {rows} rows of CLUE's files (OCNLI's training part for
+CMNLI's, which is not to be had; all of CLUENER's), so the scores say nothing; "runs" means that a
+script trains, evaluates, reloads its weights and writes its predictions where it does so. Examples
+whose data is not in CLUE run on data of the same form made from CLUE's texts.
+
+What does not run: optimizers written by overriding `get_updates` or `_resource_apply_dense`
+(refused with the way to go), `tf.Session.run` and `tf.placeholder`, `multi_gpu_model`, weights
+that tf.keras saved as a TensorFlow checkpoint, models saved as a folder.
+
+Measured with {versions}, shared with other work.
+"""
+
+
 def table(rows) -> str:
     lines = [
-        "| script | outcome | last line of its training, or what is missing | seconds |",
+        "| script | outcome | end of its training, or what is missing | seconds |",
         "|---|---|---|---|",
     ]
-    lines += [f"| {n} | {o} | {r.replace('|', '/')} | {s:.0f} |" for n, o, r, s in rows]
+    for name, outcome, remark, seconds, edits in rows:
+        remark = remark.replace("|", "/")
+        remark += "".join(f"; edited: `{old}` to `{new}`" for old, new in edits if seconds)
+        lines.append(f"| {name} | {outcome} | {remark} | {seconds or ''} |")
     return "\n".join(lines)
 
 
@@ -436,7 +475,14 @@ def main():
         if not root.exists():
             make_models(root, options.data / "vocab.txt", environment)
             make_clue(options.data, root / "clue/datasets", options.rows)
-        text = [f"{versions(environment)}; first {options.rows} rows."]
+        text = [
+            ABOUT.format(
+                layers=BERT["num_hidden_layers"],
+                size=BERT["hidden_size"],
+                rows=options.rows,
+                versions=versions(environment),
+            ).strip()
+        ]
         failed = 0
         for title, scripts, source, place in (
             ("CLUE-bert4keras", CLUE, options.clue_scripts, "clue/here"),
@@ -446,9 +492,10 @@ def main():
                 continue
             if source is options.examples and not (work / place / "datasets").exists():
                 make_example_data(options.data, source, root, options.rows)
-            rows = list(run_all(scripts, source, work / place, root, environment, options))
-            failed += sum(outcome == "fails" for _, outcome, _, _ in rows)
-            ran = sum(outcome == "runs" for _, outcome, _, _ in rows)
+            rows = run_all(scripts, source, work / place, root, environment, options)
+            outcomes = [outcome for _, outcome, *_ in rows]
+            failed += outcomes.count("fails")
+            ran = outcomes.count("runs")
             text.append(f"## {title}: {ran} of {len(rows)} run\n\n{table(rows)}")
         report = "\n\n".join(text) + "\n"
         if options.output:

@@ -373,7 +373,9 @@ def accept_old_fit():
                 steps = steps or len(x)
                 x = legacy_batches.endless(x, shuffle)
             return legacy_batches.dataset(model, x), None, None, steps
-        if isinstance(x, (list, tuple, np.ndarray)):
+        if hasattr(x, "element_spec") and isinstance(x.element_spec, tuple):
+            x = legacy_batches.with_targets_in_order(model, x)
+        if isinstance(x, (list, tuple, dict, np.ndarray)):
             x, y, sample_weight = (
                 *legacy_batches.as_batch(model, (x, y, sample_weight)),
                 None,
@@ -393,7 +395,7 @@ def accept_old_fit():
                 self, x, y, kwargs.get("sample_weight"), kwargs.get("steps_per_epoch")
             )
             validation = kwargs.get("validation_data")
-            if legacy_batches.is_generator(validation):
+            if legacy_batches.is_generator(validation) or hasattr(validation, "element_spec"):
                 validation, _, _, steps = prepared(
                     self, validation, None, None, kwargs.get("validation_steps"), False
                 )

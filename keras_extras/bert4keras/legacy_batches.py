@@ -38,6 +38,14 @@ def as_arrays(x, likes):
     return as_array(x)
 
 
+def in_order(model, y):
+    """Targets that are given by the names of the output layers, in the order of the outputs."""
+    if not isinstance(y, dict):
+        return y
+    values = tuple(y[name] for name in model.output_names)
+    return values[0] if len(values) == 1 else values
+
+
 def as_batch(model, batch, only_inputs: bool = False):
     """A batch ``(x, y, sample_weight)`` without the None at its end.
 
@@ -58,6 +66,7 @@ def as_batch(model, batch, only_inputs: bool = False):
         )
     x, y, weight = (*batch, None, None)[:3]
     outputs = model.outputs
+    y, weight = in_order(model, y), in_order(model, weight)
     parts = [as_arrays(x, model.inputs), as_arrays(y, outputs), as_arrays(weight, outputs)]
     while parts[-1] is None:
         parts.pop()
@@ -106,6 +115,11 @@ def dataset(model, generator, only_inputs: bool = False):
     return tf.data.Dataset.from_generator(
         lambda: itertools.chain(first, batches), output_signature=tuple(signature)
     ).prefetch(2)
+
+
+def with_targets_in_order(model, x):
+    """A `tf.data.Dataset` whose targets are no dictionaries."""
+    return x.map(lambda x, *y: (x, *(in_order(model, part) for part in y)))
 
 
 def is_generator(x) -> bool:
