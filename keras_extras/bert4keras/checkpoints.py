@@ -144,8 +144,7 @@ def open_checkpoint(path, architecture: str | None = None) -> Checkpoint:
         config = os.path.join(os.path.dirname(location), "config.json")
         model_type = None
         if os.path.isfile(config):
-            with open(config, encoding="utf-8") as file:
-                model_type = json.load(file).get("model_type")
+            model_type = read_json(config).get("model_type")
         return huggingface.as_bert4keras(checkpoint, model_type, architecture)
     return checkpoint
 
@@ -160,8 +159,7 @@ def locate(path) -> str:
         if not glob.glob(glob.escape(prefix) + ".data-*"):
             raise CheckpointError(
                 f"{prefix}.index is there, but its {prefix}.data-00000-of-00001 is not: a "
-                "TensorFlow "
-                "checkpoint consists of both files. Copy the missing one beside it."
+                "TensorFlow checkpoint consists of both files. Copy the missing one beside it."
             )
         return prefix
     if os.path.isfile(path):
@@ -169,8 +167,7 @@ def locate(path) -> str:
     if glob.glob(glob.escape(prefix) + ".data-*"):
         raise CheckpointError(
             f"{prefix}.data-* is there, but {prefix}.index is not: a TensorFlow checkpoint "
-            "consists of both "
-            "files. Copy the missing one beside it."
+            "consists of both files. Copy the missing one beside it."
         )
     from keras_extras.bert4keras import hub
 
@@ -178,10 +175,21 @@ def locate(path) -> str:
         return _in_directory(hub.fetch(path))
     raise FileNotFoundError(
         f"There is no checkpoint at {path!r}: no such file, no directory, and no TensorFlow "
-        "checkpoint with "
-        "this prefix. Give a path that exists, or a Hugging Face id such as "
+        "checkpoint with this prefix. Give a path that exists, or a Hugging Face id such as "
         "'hfl/chinese-roberta-wwm-ext'."
     )
+
+
+def read_json(path: str) -> dict:
+    """A JSON file that holds an object, or an error that names the file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a JSON file: {error}.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no JSON object but a {type(content).__name__}.")
+    return content
 
 
 class Model(NamedTuple):
@@ -215,8 +223,7 @@ def resolve(path) -> Model:
         if len(found) != 1:
             raise FileNotFoundError(
                 f"The directory {path} has no config.json, and {len(found)} other *config*.json. "
-                "Give the path "
-                "of the configuration file itself, and checkpoint_path."
+                "Give the path of the configuration file itself, and checkpoint_path."
             )
         config = found[0]
     return Model(config, weights)
@@ -238,9 +245,8 @@ def read(location: str) -> Checkpoint:
         return tensor_files.read_tensorflow(location)
     raise CheckpointError(
         f"{location} is no kind of checkpoint known here. Known are TensorFlow checkpoints (a "
-        "prefix, with "
-        ".index and .data files), *.safetensors, pytorch_model.bin, tf_model.h5 and *.index.json "
-        "of shards."
+        "prefix, with .index and .data files), *.safetensors, pytorch_model.bin, tf_model.h5 and "
+        "*.index.json of shards."
     )
 
 
@@ -273,11 +279,9 @@ def _in_directory(directory: str) -> str:
 
 
 def _read_shards(location: str) -> Checkpoint:
-    with open(location, encoding="utf-8") as file:
-        try:
-            where = json.load(file)["weight_map"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{location} is not an index of shards: {error!r}.") from error
+    where = read_json(location).get("weight_map")
+    if not isinstance(where, dict):
+        raise CheckpointError(f"{location} is not an index of shards: it has no weight_map.")
     directory = os.path.dirname(location)
     files = sorted(set(where.values()))
     absent = [name for name in files if not os.path.isfile(os.path.join(directory, name))]
@@ -289,8 +293,9 @@ def _read_shards(location: str) -> Checkpoint:
     lacking = sorted(name for name, shard in where.items() if name not in shards[shard])
     if lacking:
         raise CheckpointError(
-            f"{location} names variables that their shards lack: {', '.join(lacking[:10])}"
-            f"{' …' if len(lacking) > 10 else ''}. The download is probably incomplete."
+            f"{location} names variables that their shards lack: "
+            f"{', '.join(lacking[:10])}{' …' if len(lacking) > 10 else ''}. The download is "
+            "probably incomplete."
         )
     entries = {name: shards[shard].entries[name] for name, shard in where.items()}
     return Checkpoint(location, entries, location)

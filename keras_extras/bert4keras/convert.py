@@ -8,7 +8,6 @@ A TensorFlow checkpoint that was converted once to safetensors loads without Ten
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -18,7 +17,12 @@ import keras
 import numpy as np
 
 from keras_extras.bert4keras import weights
-from keras_extras.bert4keras.checkpoints import Checkpoint, CheckpointError, open_checkpoint
+from keras_extras.bert4keras.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    open_checkpoint,
+    read_json,
+)
 from keras_extras.bert4keras.huggingface import model_type_of
 from keras_extras.bert4keras.huggingface_export import write_pretrained
 from keras_extras.bert4keras.huggingface_tables import SUPPORTED
@@ -173,11 +177,9 @@ def _config(checkpoint: Checkpoint, model_type: str | None, path: str | None) ->
     if path is None:
         raise CheckpointError(
             "A Hugging Face directory needs a configuration, and none lies beside "
-            f"{checkpoint.source}: give it "
-            "with --config."
+            f"{checkpoint.source}: give it with --config."
         )
-    with open(path, encoding="utf-8") as file:
-        config = json.load(file)
+    config = read_json(path)
     model_type = model_type or config.get("model_type") or model_type_of(checkpoint)
     if model_type == "ernie":
         model_type = "bert"  # its constant task embedding is part of the positions here
@@ -188,8 +190,7 @@ def _config(checkpoint: Checkpoint, model_type: str | None, path: str | None) ->
     if model_type == "bert" and "bert/embeddings/position_embeddings" not in checkpoint:
         raise CheckpointError(
             f"{checkpoint.source} has BERT's variables but no positions: say with --model-type "
-            "whether it is a "
-            "roformer or a nezha."
+            "whether it is a roformer or a nezha."
         )
     needed = {"gpt2": "n_embd", "openai-gpt": "n_embd", "t5": "d_model", "mt5": "d_model"}
     if needed.get(model_type, "hidden_size") not in config:

@@ -1,5 +1,4 @@
-"""Download of a model's files from the Hugging Face hub: the configuration, the vocabulary, one
-weight file."""
+"""A model's files from the Hugging Face hub: configuration, vocabulary and one weight file."""
 
 from __future__ import annotations
 
@@ -21,8 +20,7 @@ SMALL_FILES = (
 
 
 def is_repository_id(text: str) -> bool:
-    """Whether a text that is no local path can be a hub id, such as
-    ``hfl/chinese-roberta-wwm-ext``."""
+    """Whether a text that is no local path can be a hub id (``hfl/chinese-roberta-wwm-ext``)."""
     if re.search(r"\.(ckpt|safetensors|bin|pt|pth|h5|hdf5|json|txt)(-\d+)?$", text):
         return False
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", text) is not None

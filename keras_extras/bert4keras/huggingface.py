@@ -57,11 +57,9 @@ def as_bert4keras(
         model_type = architecture
     if model_type not in ARCHITECTURES:
         raise CheckpointError(
-            f"{checkpoint.source} is a Hugging Face model of type {model_type!r}, which "
-            "bert4keras has no "
-            f"counterpart of. Types with a mapping: {', '.join(SUPPORTED)}. (RoBERTa models "
-            "trained on Chinese "
-            "as chinese-roberta-wwm-ext are of type 'bert'.)"
+            f"{checkpoint.source} is a Hugging Face model of type {model_type!r}, which bert4keras "
+            f"has no counterpart of. Types with a mapping: {', '.join(SUPPORTED)}. (RoBERTa models "
+            "trained on Chinese as chinese-roberta-wwm-ext are of type 'bert'.)"
         )
     rules = rules_of(model_type)
     names = {_without_root(name, rules): source for name, source in stored.items()}
@@ -152,8 +150,7 @@ def model_type_of(names: Iterable[str]) -> str:
             return model_type
     raise CheckpointError(
         "The variables are of no architecture that has a Hugging Face counterpart here; the first "
-        "are "
-        f"{', '.join(sorted(names)[:3])}."
+        f"are {', '.join(sorted(names)[:3])}."
     )
 
 

@@ -64,16 +64,21 @@ def transformer_config(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         names = " ".join(config.get("architectures") or ["Bert"]).lower()
         known = ("albert", "roformer", "electra", "nezha", "ernie", "bert")
         model_type = next((k for k in known if names.startswith(k)), names)
-    if model_type in ("t5", "mt5"):
-        return _t5(config, model_type)
-    if model_type in ("gpt2", "openai-gpt"):
-        return _gpt(config, model_type)
-    if model_type in ("bert", "ernie", "nezha", "roformer", "electra", "albert"):
-        return _bert(config, model_type)
+    for read, types in (
+        (_bert, ("bert", "ernie", "nezha", "roformer", "electra", "albert")),
+        (_gpt, ("gpt2", "openai-gpt")),
+        (_t5, ("t5", "mt5")),
+    ):
+        if model_type in types:
+            try:
+                return read(config, model_type)
+            except KeyError as error:
+                raise CheckpointError(
+                    f"The configuration of this Hugging Face {model_type} model lacks {error}."
+                ) from error
     raise CheckpointError(
-        f"bert4keras has no counterpart of Hugging Face's model type {model_type!r}. It has one "
-        "of bert, ernie, "
-        "nezha, roformer, electra, albert, gpt2, openai-gpt, t5 and mt5."
+        f"bert4keras has no counterpart of Hugging Face's model type {model_type!r}. It has one of "
+        "bert, ernie, nezha, roformer, electra, albert, gpt2, openai-gpt, t5 and mt5."
     )
 
 
@@ -145,15 +150,12 @@ def _t5(config: dict, model_type: str) -> tuple[str, dict]:
     else:
         name, act = "t5.1.0", _activation(act)
     scaled = config.get("scale_decoder_outputs")
-    if (
-        scaled is None
-    ):  # transformers < 5 took it from the tying of the weights; mT5 never scales there
+    if scaled is None:  # as transformers < 5 had it; its mT5 never scales
         scaled = model_type == "t5" and config.get("tie_word_embeddings", True)
     if name == "t5.1.0" and not scaled:
         raise CheckpointError(
             "This Hugging Face T5 has softmax weights of its own (tie_word_embeddings=False) but "
-            "no gated "
-            "feed-forward; bert4keras has T5 1.0 (neither) and T5 1.1 (both) only."
+            "no gated feed-forward; bert4keras has T5 1.0 (neither) and T5 1.1 (both) only."
         )
     kwargs = {
         "vocab_size": config["vocab_size"],
@@ -201,8 +203,7 @@ def _require(config: dict, model_type: str, key: str, *allowed):
     if value not in allowed:
         raise CheckpointError(
             f"This Hugging Face {model_type} model has {key}={value!r}; bert4keras' architecture "
-            "has "
-            f"{key}={allowed[-1]!r} only, and would compute something else."
+            f"has {key}={allowed[-1]!r} only, and would compute something else."
         )
 
 

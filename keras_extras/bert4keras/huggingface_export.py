@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,11 +29,10 @@ _BACK = {
 
 
 def save_pretrained(transformer, directory, vocabulary=None, dtype: str | None = None):
-    """Saves a bert4keras model as a directory that transformers loads: config.json and
-    model.safetensors.
+    """Saves a bert4keras model as a Hugging Face directory: config.json and model.safetensors.
 
     The attention masks of the applications ``"lm"`` and ``"unilm"`` are no part of a BERT in
-    transformers.
+    transformers; a warning says so.
 
     Args:
         transformer: a built ``bert4keras.models.Transformer``.
@@ -44,6 +44,14 @@ def save_pretrained(transformer, directory, vocabulary=None, dtype: str | None =
         CheckpointError: transformers has no architecture that computes the same.
     """
     config = huggingface_config(transformer)
+    masks = [transformer.prefixed(name) for name in ("Attention-LM-Mask", "Attention-UniLM-Mask")]
+    masks = [name for name in masks if name in transformer.layers]
+    if masks and config["model_type"] in ("bert", "albert", "roformer", "electra", "nezha"):
+        warnings.warn(
+            f"The model has the attention mask {masks[0]}, which transformers is not told of: "
+            "there each token sees all others.",
+            stacklevel=2,
+        )
     arrays = collect(transformer, None, dtype)
     scale = transformer.layers.get(transformer.prefixed("Decoder-Output-Scale"))
     if scale is not None and "decoder/logits/kernel" in arrays:
@@ -198,8 +206,7 @@ def _gpt_config(transformer, kinds, act) -> dict:
     if afn is None or transformer.segment_vocab_size:
         raise CheckpointError(
             "transformers' OpenAI GPT knows the activations gelu_tanh, relu and swish and no "
-            "segment "
-            "embeddings; this model differs."
+            "segment embeddings; this model differs."
         )
     if transformer.intermediate_size != 4 * transformer.hidden_size:
         raise CheckpointError("transformers' OpenAI GPT is four times as wide in its feed-forward.")
@@ -215,8 +222,7 @@ def _t5_config(transformer, layers, acts) -> dict:
     if getattr(decoder, "cross_position_bias", False):
         raise CheckpointError(
             "transformers' T5 has no position bias between decoder and encoder: build the model "
-            "with "
-            "cross_position_bias=False."
+            "with cross_position_bias=False."
         )
     encodes, decodes = "Encoder-Output-Norm" in layers, "Decoder-Output-Norm" in layers
     if not encodes:

@@ -93,9 +93,8 @@ def read_h5(path: str) -> Checkpoint:
     with file:
         if "layer_names" not in file.attrs:
             raise CheckpointError(
-                f"{path} is not a tf_model.h5 of transformers. Weights that Keras saved are "
-                "loaded into a "
-                "built model with model.load_weights(path)."
+                f"{path} is not a tf_model.h5 of transformers. Weights that Keras saved are loaded "
+                "into a built model with model.load_weights(path)."
             )
         for group in file.attrs["layer_names"]:
             group = group.decode() if isinstance(group, bytes) else group
@@ -182,7 +181,7 @@ def _tensorflow(what: str, instead: str):
     except Exception as error:
         raise ImportError(
             f"{what} needs TensorFlow, which cannot be imported here ({error}). Convert the "
-            "checkpoint once, "
-            f"where TensorFlow is installed, with `{CONVERTER} SRC DST`, or: {instead}."
+            f"checkpoint once, where TensorFlow is installed, with `{CONVERTER} SRC DST`, or: "
+            f"{instead}."
         ) from error
     return tf

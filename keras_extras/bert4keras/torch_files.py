@@ -96,8 +96,8 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str):
         if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(
-                f"it names {module}.{name}, which is no part of a dictionary of tensors and is "
-                "not run"
+                f"it names {module}.{name}, which is no part of a dictionary of tensors and is not "
+                "run"
             )
         return _KNOWN[module, name]
 
@@ -121,8 +121,8 @@ def read_torch(path: str) -> Checkpoint:
     except _DAMAGE as error:
         raise CheckpointError(
             f"{path} cannot be read as a PyTorch dictionary of tensors: {error}. If you trust the "
-            "file, load it "
-            "with torch and save it as safetensors; if it was downloaded, download it again."
+            "file, load it with torch and save it as safetensors; if it was downloaded, download "
+            "it again."
         ) from error
     if not isinstance(tensors, dict):
         raise CheckpointError(
@@ -136,8 +136,8 @@ def read_torch(path: str) -> Checkpoint:
     if not entries:
         raise CheckpointError(
             f"{path} holds no tensors at its top level (its keys are "
-            f"{', '.join(map(str, list(tensors)[:5]))}). "
-            "A training checkpoint keeps them deeper: save model.state_dict() alone."
+            f"{', '.join(map(str, list(tensors)[:5]))}). A training checkpoint keeps them deeper: "
+            "save model.state_dict() alone."
         )
     return Checkpoint(path, entries, path)
 

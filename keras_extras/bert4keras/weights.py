@@ -1,10 +1,9 @@
-"""Weights of a bert4keras model: loaded from a checkpoint and saved as one, over
-``variable_mapping``.
+"""Weights of a bert4keras model, loaded from a checkpoint and saved as one.
 
-bert4keras' own loader pairs a layer's trainable weights with variable names and stops at the
-shorter list, so that a frozen layer or a wrong architecture stays random without a word. Here
-everything is compared first, all that does not fit is told in one error, and only then the weights
-are assigned.
+Which variable belongs to which layer is bert4keras' ``variable_mapping``. Its own loader pairs a
+layer's trainable weights with variable names and stops at the shorter list, so that a frozen layer
+or a wrong architecture stays random without a word. Here everything is compared first, all that
+does not fit is told in one error, and only then the weights are assigned.
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ def load_variable(self, checkpoint, name: str) -> np.ndarray:
 
 
 def create_variable(self, name: str, value, dtype: str | None = None) -> tuple[str, np.ndarray]:
-    """Turns one weight into a checkpoint's variable;
-    ``bert4keras.models.Transformer.create_variable``.
+    """Turns one weight into a variable; ``bert4keras.models.Transformer.create_variable``.
 
     Returns:
         the name and the array; subclasses change the value (a transpose, say) and call this.
@@ -119,7 +117,7 @@ def save_weights(
     Args:
         transformer: a built ``bert4keras.models.Transformer``.
         filename: a name that ends with ``.safetensors``, or a TensorFlow checkpoint prefix
-            (``model.ckpt``; needs TensorFlow), which original bert4keras and transformers load.
+            (``model.ckpt``; needs TensorFlow), which original bert4keras and ``tf.train`` read.
             Variable names are bert4keras'.
         mapping: dict from layer names to lists of variable names. Default:
             ``transformer.variable_mapping()``.
@@ -144,10 +142,8 @@ def collect(
             if name in arrays and not np.array_equal(arrays[name], value):
                 raise CheckpointError(
                     f"Several layers of the model stand for the one variable {name} but hold "
-                    "different values "
-                    "(ALBERT with unshared layers, trained): no checkpoint of this architecture "
-                    "can hold them. "
-                    "Save the Keras model with model.save instead."
+                    "different values (ALBERT with unshared layers, trained): no checkpoint of "
+                    "this architecture can hold them. Save the Keras model with model.save instead."
                 )
             arrays[name] = value
     return arrays
@@ -186,8 +182,7 @@ def _pairs(layer, names: Iterable[str]) -> tuple[list[tuple], list[str]]:
     if len(names) > len(weights):
         problems.append(
             f"{layer.name} has {len(weights)} weights, but {len(names)} variables are named for "
-            "it: "
-            f"{', '.join(names)}"
+            f"it: {', '.join(names)}"
         )
         return [], problems
     if extra:
@@ -231,8 +226,7 @@ def _superfluous(transformer, checkpoint: Checkpoint) -> list[str]:
 
 
 def is_training_state(name: str, names) -> bool:
-    """Whether a variable is an optimizer's slot (``<variable>/adam_m``, ``<variable>_slot_vr``) or
-    a counter."""
+    """Whether a variable is an optimizer's: ``<name>/adam_m``, ``<name>_slot_vr``, a counter."""
     owner, _, _ = name.rpartition("/")
     return (
         owner in names
@@ -255,8 +249,7 @@ def _warn_of_unmapped(transformer, mapping):
     if unmapped:
         warnings.warn(
             "No variable of a checkpoint is named for these layers, which keep the weights they "
-            "have: "
-            f"{', '.join(unmapped)}.",
+            f"have: {', '.join(unmapped)}.",
             stacklevel=4,
         )
 
@@ -285,8 +278,7 @@ def _report(problems: list[str], checkpoint: Checkpoint, ignore: bool):
 
 
 def _resize(transformer, layer, index: int, value: np.ndarray, shape: tuple[int, ...]):
-    """bert4keras' resizing to another width, with its corrections of scale; None if it cannot be
-    done."""
+    """bert4keras' resizing to another width, corrected in scale; None if it cannot be done."""
     from bert4keras.snippets import orthogonally_resize
 
     from keras_extras.layers import FeedForward, MultiHeadAttention

@@ -167,8 +167,11 @@ def test_shards(tmp_path):
     os.remove(tmp_path / "part-1.safetensors")
     with pytest.raises(CheckpointError, match=r"not beside it: part-1\.safetensors"):
         open_checkpoint(tmp_path)
-    index.write_text("{")
+    index.write_text("{}")
     with pytest.raises(CheckpointError, match="not an index of shards"):
+        open_checkpoint(tmp_path)
+    index.write_text("{")
+    with pytest.raises(CheckpointError, match="is not a JSON file"):
         open_checkpoint(tmp_path)
 
 

@@ -292,6 +292,7 @@ def test_configurations(changes, model, expected):
         ({"model_type": "roformer", "rotary_value": True}, "rotary_value=True"),
         ({"model_type": "albert", "num_hidden_groups": 2}, "num_hidden_groups=2"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings=False"),
+        ({"model_type": "gpt2"}, "gpt2 model lacks 'n_embd'"),
         (T5 | {"num_decoder_layers": 3}, "num_decoder_layers=3"),
         (T5 | {"relative_attention_num_buckets": 16}, "num_buckets=16"),
         (T5 | {"tie_word_embeddings": False}, "softmax weights of its own"),
@@ -327,3 +328,12 @@ def test_config_survives_the_way_there_and_back():
     name, kwargs = transformer_config(config)
     assert name == "bert"
     assert {key: kwargs[key] for key in settings} == settings
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras'
+def test_masks_that_transformers_is_not_told_of(tmp_path):
+    settings = {k: v for k, v in BERT.items() if k != "model_type"}
+    settings |= {"hidden_act": "gelu", "max_position": 16, "return_keras_model": False}
+    with pytest.warns(UserWarning, match="Attention-UniLM-Mask"):
+        save_pretrained(build_transformer_model(**settings, application="unilm"), tmp_path)
+    save_pretrained(build_transformer_model(**settings, model="gpt2"), tmp_path)  # is causal there
