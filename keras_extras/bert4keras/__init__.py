@@ -11,6 +11,7 @@ install()
 
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab  # noqa: E402
 
+from keras_extras.bert4keras.huggingface_export import save_pretrained  # noqa: E402
 from keras_extras.bert4keras.models import build_transformer_model, data_parallel  # noqa: E402
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "data_parallel",
     "install",
     "load_vocab",
+    "save_pretrained",
 ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 
 import bert4keras.models as original
@@ -132,8 +131,7 @@ def build_transformer_model(
             source = checkpoints.resolve(config_path)
             config_path = source.config_path
             checkpoint_path = checkpoint_path or source.weights_path
-        with open(config_path, encoding="utf-8") as file:
-            config = json.load(file)
+        config = checkpoints.read_json(config_path)
         if "model_type" in config or "architectures" in config:
             name, config = transformer_config(config)
             model = model or name
