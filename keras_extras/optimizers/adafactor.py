@@ -39,9 +39,12 @@ class AdaFactor(OptimizerState, keras.optimizers.Optimizer):
         θ ← θ − γ max(RMS(θ), ε₂) u           (γ u without the scale of the parameter)
 
     ε₁ in the root is bert4keras' addition to the paper: where a whole row and a whole column of g
-    are zero, r c is too small a number to be one. A factored m×n matrix costs m + n numbers, which `keras.optimizers.Adafactor` does not save, as
-    it keeps v̂ besides; it also always bounds the rate by 1/√t. Note that `keras.optimizers.get(
-    "AdaFactor")` gives that one; `keras.optimizers.get("keras_extras>AdaFactor")` gives this one.
+    are zero, the product r c is too small for a float.
+
+    A factored m×n matrix costs m + n numbers, which `keras.optimizers.Adafactor` does not save, as
+    it keeps v̂ besides; it also always bounds the rate by 1/√t. Note that
+    `keras.optimizers.get("AdaFactor")` gives that one, and
+    `keras.optimizers.get("keras_extras>AdaFactor")` this one.
 
     Args:
         learning_rate: γ, a number, schedule or callable; `None` means min(0.01, 1/√t), times 0.05
@@ -162,7 +165,7 @@ class AdaFactor(OptimizerState, keras.optimizers.Optimizer):
 
     def _decay(self, dtype):
         if self.beta2 is not None:
-            return ops.cast(self.beta2, dtype)
+            return self.beta2
         return 1 - ops.power(ops.cast(self.iterations + 1, dtype), -0.8)
 
     def _average(self, moment, value, decay):

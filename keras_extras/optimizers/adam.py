@@ -1,5 +1,7 @@
 """Adam as bert4keras has it: ε beside the corrected root, and bias correction optional."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -64,11 +66,16 @@ class Adam(OptimizerState, keras.optimizers.Adam):
         root = 1.0
         if self.bias_correction:
             step = ops.cast(self.iterations + 1, m.dtype)
-            rate = rate / (1 - ops.power(ops.cast(self.beta_1, m.dtype), step))
-            root = ops.sqrt(1 - ops.power(ops.cast(self.beta_2, m.dtype), step))
+            rate = rate / one_minus_power(self.beta_1, step)
+            root = ops.sqrt(one_minus_power(self.beta_2, step))
         self.assign_sub(variable, rate * m / (ops.sqrt(v) / root + self.epsilon))
 
     def get_config(self):
         config = {**super().get_config(), "bias_correction": self.bias_correction}
         del config["amsgrad"]
         return config
+
+
+def one_minus_power(beta: float, step):
+    """1 − β^t; the plain difference has few correct digits for β close to 1 and small t."""
+    return -ops.expm1(step * math.log(beta)) if beta > 0 else ops.ones_like(step)

@@ -1,5 +1,7 @@
 """AdaX: second moments with an exponentially long memory."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -71,7 +73,7 @@ class AdaX(OptimizerState, keras.optimizers.Optimizer):
         m, v = self._momentums[index], self._velocities[index]
         gradient = ops.cast(to_dense(gradient), m.dtype)
         step = ops.cast(self.iterations + 1, m.dtype)
-        weight = self.beta_2 / ops.expm1(step * ops.log1p(ops.cast(self.beta_2, m.dtype)))
+        weight = self.beta_2 / ops.expm1(step * math.log1p(self.beta_2))
         self.assign_add(m, (1 - self.beta_1) * (gradient - m))
         self.assign_add(v, weight * (ops.square(gradient) - v))
         if self.epsilon_inside_root:

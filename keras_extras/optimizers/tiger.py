@@ -21,8 +21,8 @@ class Tiger(CountsUpdates, OptimizerState, keras.optimizers.Optimizer):
         θ ← θ − η[sign(m) + λθ]
 
     The rate η is relative: γρ_t·RMS(θ) for kernels, γρ_t times the RMS of each row for embeddings,
-    and γρ_t/2 without decay for biases, β and γ of normalizations (by `embedding`, `bias`, `beta`
-    and `gamma` in the variables' paths). Weights that are all zero therefore stay zero.
+    and γρ_t/2 without decay for biases, β and γ of normalizations (by `embeddings`, `bias`, `beta`
+    and `gamma` in the variables' own names). Weights that are all zero therefore stay zero.
 
     Accumulation over k micro-batches needs no memory of its own: m is multiplied by β in the first
     of them only, takes (1 − β)g/k from each, and θ moves in the last one. `iterations`, schedules
@@ -72,7 +72,7 @@ class Tiger(CountsUpdates, OptimizerState, keras.optimizers.Optimizer):
             return
         super().build(variables)
         self._momentums = self.add_optimizer_variables(variables, "momentum")
-        self._paths = [path_of(variable) for variable in variables]
+        self._names = [path_of(variable).split("/")[-1] for variable in variables]
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
@@ -82,19 +82,19 @@ class Tiger(CountsUpdates, OptimizerState, keras.optimizers.Optimizer):
         finite = ops.all(ops.isfinite(gradient))
         gradient = ops.where(finite, gradient, 0.0)
 
-        first = ops.equal(self._iterations % k, 0)
-        kept = ops.where(ops.logical_and(first, finite), self.beta, 1.0)
-        momentum = ops.cast(kept, m.dtype) * m + (1 - self.beta) / k * gradient
+        decays = ops.logical_and(ops.equal(self._iterations % k, 0), finite)
+        kept = 1 - (1 - self.beta) * ops.cast(decays, m.dtype)
+        momentum = kept * m + (1 - self.beta) / k * gradient
         self.assign(m, momentum)
 
         rate = ops.cast(learning_rate, m.dtype)
         rate = rate * ops.cast(piecewise_linear(self.iterations, self._schedule), m.dtype)
-        path, center, decay = self._paths[index], 0.0, self.relative_weight_decay
-        if re.search("bias|beta|gamma", path):
+        name, center, decay = self._names[index], 0.0, self.relative_weight_decay
+        if re.search("bias|beta|gamma", name):
             rate, decay = 0.5 * rate, 0.0
-            center = 1.0 if "gamma" in path else 0.0
+            center = 1.0 if "gamma" in name else 0.0
         else:
-            axes = -1 if "embedding" in path else None
+            axes = -1 if "embeddings" in name else None
             rate = rate * ops.sqrt(ops.mean(ops.square(weights), axis=axes, keepdims=True))
         step = rate * (ops.sign(momentum) + decay * weights)
         shrinking = (1 - self.shrink_ratio) * (weights - center)

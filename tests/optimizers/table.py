@@ -117,7 +117,7 @@ IMPOSSIBLE = {
     ("AdaFactor", "lazy_moments"),
     ("Tiger", "gradient_accumulation"),
 }
-# Every extension with four kinds of base, every base with four kinds of extension.
+# Every extension with four kinds of base, every base with three of extension.
 PAIRS = [
     (base, extension)
     for base in BASES
@@ -125,8 +125,7 @@ PAIRS = [
     if (base, extension) not in IMPOSSIBLE
     and (
         base in ("SGD", "KerasAdam", "AdaFactor", "Tiger")
-        or extension
-        in ("weight_decay", "gradient_accumulation", "lookahead", "gradient_centralization")
+        or extension in ("weight_decay", "gradient_accumulation", "lookahead")
     )
 ]
 

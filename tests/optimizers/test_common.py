@@ -108,14 +108,14 @@ def test_sparse_gradients_equal_dense_ones(base, extensions):
     optimizer = make(base, extensions)
     weights = variables()
     for one in gradients():
-        touched = np.flatnonzero(one["embed"].any(-1))
-        rows = one["embed"][touched]
+        touched = np.flatnonzero(one["embeddings"].any(-1))
+        rows = one["embeddings"][touched]
         sparse = tf.IndexedSlices(  # each row in two parts
             tf.constant(np.concatenate([0.25 * rows, 0.75 * rows]), "float32"),
             tf.constant(np.concatenate([touched, touched])),
-            tf.constant(one["embed"].shape, "int64"),
+            tf.constant(one["embeddings"].shape, "int64"),
         )
-        dense = [tf.constant(g, "float32") for name, g in one.items() if name != "embed"]
+        dense = [tf.constant(g, "float32") for name, g in one.items() if name != "embeddings"]
         optimizer.apply([*dense, sparse], weights)
     for got, want in zip(values(weights), eager(base, extensions), strict=True):
         np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-6)

@@ -14,7 +14,7 @@ STEPS = 6
 def start() -> dict[str, np.ndarray]:
     """Initial weights: a scalar, a vector, a matrix and an embedding."""
     random = np.random.default_rng(1)
-    shapes = {"scale": (), "bias": (4,), "kernel": (4, 6), "embed": (6, 4)}
+    shapes = {"scale": (), "bias": (4,), "kernel": (4, 6), "embeddings": (6, 4)}
     return {name: random.normal(size=shape) for name, shape in shapes.items()}
 
 
@@ -24,8 +24,8 @@ def gradients(steps: int = STEPS) -> list[dict[str, np.ndarray]]:
     result = []
     for step in range(steps):
         one = {name: random.normal(size=np.shape(w)) for name, w in start().items()}
-        one["embed"][step % 3 :: 3] = 0
-        one["embed"][-1] = 0
+        one["embeddings"][step % 3 :: 3] = 0
+        one["embeddings"][-1] = 0
         result.append(one)
     return result
 

@@ -1,0 +1,150 @@
+"""ChildTuning: the statistics of its masks, and the child network of largest Fisher information."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_extras import optimizers as ours
+from keras_extras.optimizers.fisher import fisher_information, largest
+
+ChildSGD = ours.extend_with_child_tuning(keras.optimizers.SGD)
+ChildAdam = ours.extend_with_child_tuning(keras.optimizers.Adam)
+
+
+def steps_of(optimizer, grads, size):
+    weight = keras.Variable(np.zeros(size), dtype="float64")
+    last, steps = weight.numpy().copy(), []
+    for gradient in grads:
+        optimizer.apply([keras.ops.convert_to_tensor(np.broadcast_to(gradient, size))], [weight])
+        steps.append(last - weight.numpy())
+        last = weight.numpy().copy()
+    return np.array(steps)
+
+
+def test_random_masks_have_the_mean_and_variance_of_the_formula():
+    """For g ~ N(μ, σ²): mean μ, variance σ² + (1 − p)/p·(μ² + σ²)."""
+    p, mean, sigma = 0.3, 1.0, 0.5
+    grads = np.random.default_rng(0).normal(mean, sigma, size=(20, 5000))
+    masked = steps_of(ChildSGD(1.0, reserve_p=p, child_tuning_seed=1), grads, 5000)
+    zeros = (masked == 0).mean()
+    assert zeros == pytest.approx(1 - p, abs=0.01)
+    np.testing.assert_allclose(masked[masked != 0], grads[masked != 0] / p, rtol=1e-6)
+    assert masked.mean() == pytest.approx(mean, abs=0.03)
+    variance = sigma**2 + (1 - p) / p * (mean**2 + sigma**2)
+    assert masked.var() == pytest.approx(variance, rel=0.03)
+    shares = [(a == b).mean() for a, b in zip(masked != 0, (masked != 0)[1:], strict=False)]
+    np.testing.assert_allclose(shares, p**2 + (1 - p) ** 2, atol=0.04)  # drawn anew each step
+
+
+def test_adam_makes_steps_shorter_by_the_root_of_p():
+    """For a constant gradient, |E m|/√(E v) = g/√(g²/p)."""
+    p = 0.25
+    optimizer = ChildAdam(1.0, beta_2=0.99, reserve_p=p, child_tuning_seed=1)
+    steps = steps_of(optimizer, [1.0] * 400, 200)[200:]
+    assert steps.mean() == pytest.approx(np.sqrt(p), rel=0.05)
+
+
+def test_update_dropout_masks_updates_and_not_moments():
+    optimizer = ChildAdam(
+        1.0, child_tuning_mode="update", reserve_p=0.5, child_tuning_seed=1, epsilon=0.0
+    )
+    steps = steps_of(optimizer, [1.0] * 5, 1000)
+    assert set(np.unique(np.round(steps, 4))) == {0.0, 2.0}
+    assert (steps == 0).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_seed_decides():
+    def steps(seed):
+        return steps_of(ChildSGD(1.0, child_tuning_seed=seed), [1.0] * 3, 50)
+
+    np.testing.assert_array_equal(steps(1), steps(1))
+    assert (steps(1) != steps(2)).any()
+
+
+def model_and_data():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(4, activation="softmax", name="output")]
+    )
+    random = np.random.default_rng(2)
+    return model, random.normal(size=(10, 3)).astype("float32"), random.integers(0, 4, 10)
+
+
+def softmax_fisher(model, x, y):
+    """∂ log p_y/∂W = x ⊗ (e_y − p), squared and averaged, in float64."""
+    kernel, bias = (w.astype("float64") for w in model.get_weights())
+    logits = x @ kernel + bias
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    error = np.eye(4)[y] - p
+    return [np.mean((x[:, :, None] * error[:, None]) ** 2, axis=0), np.mean(error**2, axis=0)]
+
+
+def test_fisher_information():
+    model, x, y = model_and_data()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    found = fisher_information(model, [(x[:6], y[:6]), (x[6:], y[6:])])
+    for got, want in zip(found, softmax_fisher(model, x, y), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4)
+    with pytest.raises(ValueError, match="no samples"):
+        fisher_information(model, [])
+
+
+FISHER = """
+import sys, numpy as np, keras
+from keras_extras.optimizers.fisher import fisher_information
+from tests.optimizers.test_child_tuning import model_and_data, softmax_fisher
+model, x, y = model_and_data()
+model.compile("sgd", "sparse_categorical_crossentropy")
+found = fisher_information(model, [(x, y)])
+for got, want in zip(found, softmax_fisher(model, x, y), strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+print(keras.backend.backend())
+"""
+
+
+def test_fisher_information_on_jax(run_python, jax_python):
+    assert run_python(jax_python, FISHER, KERAS_BACKEND="jax").split() == ["jax"]
+
+
+def test_fisher_information_on_torch(run_python, torch_python):
+    assert run_python(torch_python, FISHER, KERAS_BACKEND="torch").split() == ["torch"]
+
+
+def test_child_network_alone_changes(tmp_path):
+    model, x, y = model_and_data()
+    optimizer = ChildSGD(0.1, child_tuning_mode="D", reserve_p=0.3)
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="find_child_network"):
+        model.fit(x, y, verbose=0)
+    optimizer.find_child_network(model, [(x, y)])
+    fisher = np.concatenate([f.ravel() for f in softmax_fisher(model, x, y)])
+    before = np.concatenate([w.ravel() for w in model.get_weights()])
+    model.fit(x, y, epochs=3, batch_size=5, verbose=0)
+    changed = np.concatenate([w.ravel() for w in model.get_weights()]) != before
+    assert changed.sum() == 5  # ⌈0.3·16⌉
+    assert set(np.flatnonzero(changed)) == set(np.argsort(-fisher)[:5])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    before = np.concatenate([w.ravel() for w in loaded.get_weights()])
+    loaded.fit(x, y, verbose=0)
+    after = np.concatenate([w.ravel() for w in loaded.get_weights()])
+    np.testing.assert_array_equal(after != before, changed)
+
+
+def test_part_of_the_model():
+    weights = [keras.Variable(np.ones(100), name=name) for name in ("encoder", "head")]
+    optimizer = ChildSGD(1.0, include_in_child_tuning=["encoder"], child_tuning_seed=1)
+    optimizer.apply([keras.ops.ones(100)] * 2, weights)
+    assert 0 < (weights[0].numpy() == 1).sum() < 100
+    np.testing.assert_array_equal(weights[1].numpy(), 0)
+
+
+def test_largest_and_settings():
+    masks = largest([np.array([1.0, 5.0, 2.0]), np.array([[4.0], [3.0]])], 0.5)
+    np.testing.assert_array_equal(masks[0], [False, True, False])
+    np.testing.assert_array_equal(masks[1], [[True], [True]])
+    for settings in ({"child_tuning_mode": "G"}, {"reserve_p": 0.0}):
+        with pytest.raises(ValueError, match="child_tuning_mode|reserve_p"):
+            ChildSGD(**settings)
+    with pytest.raises(ValueError, match="fixed child network"):
+        ChildSGD().set_child_network([])
