@@ -186,7 +186,7 @@ def search_layer(inputs, name: str, exclude_from: set | None = None):
 def batch_gather(params, indices):
     """``params[b, …, indices[b, …, k]]``: gather along the last axis of `indices`.
 
-    >>> batch_gather(ops.array([[1, 2, 3], [4, 5, 6]]), ops.array([[2], [0]])).tolist()
+    >>> K.eval(batch_gather(ops.array([[1, 2, 3], [4, 5, 6]]), ops.array([[2], [0]]))).tolist()
     [[3], [4]]
     """
     indices = ops.cast(indices, "int32")

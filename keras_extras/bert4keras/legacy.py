@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import re
 import shutil
@@ -25,9 +26,9 @@ from keras_extras import layers as extra_layers
 from keras_extras.bert4keras import backend, legacy_batches, optimizers
 from keras_extras.bert4keras import keras_backend as K
 
-Functional = type(keras.Model(inputs := keras.Input((1,)), inputs))
 Layer = keras.layers.Layer
-del inputs
+_input = keras.Input((1,))
+Functional = type(keras.Model(_input, _input))  # has no public name
 
 
 def apply() -> None:
@@ -44,10 +45,11 @@ def apply() -> None:
     if getattr(keras, "_keras_extras_legacy", False):
         return
     keras._keras_extras_legacy = True
+    importlib.import_module("keras._tf_keras.keras")  # so that tf.keras shows the same names
     for patch in (
+        keep_masks,
         alias_modules,
         register_bare_names,
-        replace_layers,
         accept_old_optimizer_arguments,
         accept_old_layer_methods,
         accept_old_losses,
@@ -85,8 +87,6 @@ def alias_modules():
     Why: ``import keras.backend as K``, ``from keras.engine.topology import Layer``,
     ``from keras.layers.merge import add``, ``from keras.utils.np_utils import to_categorical``.
     """
-    import keras._tf_keras.keras  # noqa: F401  (so that tf.keras shows the same names)
-
     K.tensorflow_backend = K
     for root in ("keras", "tensorflow.keras"):
         sys.modules[f"{root}.backend"] = sys.modules[f"{root}.backend.tensorflow_backend"] = K
@@ -148,15 +148,31 @@ def register_bare_names():
     optimizers.custom_objects = registry
 
 
-def replace_layers():
-    """Merging and pooling layers that know masks, as bert4keras put them into ``keras.layers``.
+def keep_masks():
+    """Merging layers that know masks, and pooling layers that do, as bert4keras put them there.
 
-    Why: Keras 3's Add and Concatenate lose the mask when one input has none, and its pooling
-    layers do not mask.
+    Why: Keras 3's Add, Multiply … lose the mask when one input has none, its Concatenate too, and
+    its pooling does not mask the maximum. Keras 2 combined the masks that are there by "and".
     """
-    for name in ("Add", "Concatenate", "GlobalAveragePooling1D", "GlobalMaxPooling1D"):
-        if name in extra_layers.__all__:
-            _show(name, getattr(extra_layers, name), "layers")
+
+    def compute_mask(self, inputs, mask=None):
+        masks = [m for m in mask or [] if m is not None]
+        return functools.reduce(keras.ops.logical_and, masks) if masks else None
+
+    def concatenated(self, inputs, mask=None):
+        if all(m is None for m in mask or [None]):
+            return None
+        masks = []
+        for x, m in zip(inputs, mask, strict=True):
+            m = keras.ops.ones_like(x, dtype="bool") if m is None else m
+            m = keras.ops.expand_dims(m, -1) if K.ndim(m) < K.ndim(x) else m
+            masks.append(keras.ops.logical_and(m, keras.ops.ones_like(x, dtype="bool")))
+        return K.all(keras.ops.concatenate(masks, axis=self.axis), axis=-1)
+
+    merge = keras.layers.Add.__mro__[1]  # the base class, which has no public name
+    merge.compute_mask, keras.layers.Concatenate.compute_mask = compute_mask, concatenated
+    for name in ("GlobalAveragePooling1D", "GlobalMaxPooling1D"):
+        _show(name, getattr(extra_layers, name), "layers")
 
 
 # --- Optimizers ------------------------------------------------------------------------------
@@ -210,9 +226,9 @@ def accept_old_optimizer_arguments():
 
 def accept_old_layer_methods():
     """``add_loss(x, inputs=)``, ``add_metric``, ``add_weight('name', …)``, ``weights=[…]``,
-    ``get_output_at``, ``input_mask`` and ``output_mask``.
+    ``get_output_at``, ``input_mask`` and ``output_mask``; Lambdas of any function.
 
-    Why: Keras 3 dropped them.
+    Why: Keras 3 dropped them, and infers the shape of a Lambda without its mask and its dtype.
     """
     init, add_loss, add_weight = Layer.__init__, Layer.add_loss, Layer.add_weight
 
@@ -255,6 +271,15 @@ def accept_old_layer_methods():
         masks = [getattr(x, "_keras_mask", None) for x in keras.tree.flatten(tensors)]
         return masks[0] if len(masks) == 1 else masks
 
+    lambda_spec = keras.layers.Lambda.compute_output_spec
+
+    @functools.wraps(lambda_spec)
+    def compute_output_spec(self, *args, **kwargs):
+        if self._output_shape is None:
+            return keras.Operation.compute_output_spec(self, *args, **kwargs)
+        return lambda_spec(self, *args, **kwargs)
+
+    keras.layers.Lambda.compute_output_spec = compute_output_spec
     Layer.__init__, Layer.add_loss, Layer.add_weight = __init__, new_add_loss, new_add_weight
     Layer._post_build, Layer.add_metric = new_post_build, add_metric
     Layer.get_output_at = lambda self, index: tensors_at(self, index, "output_tensors")
@@ -308,11 +333,20 @@ class FunctionLoss(keras.losses.Loss):
         return self.function(y_true, y_pred)
 
     def get_config(self):
-        return {"function": keras.saving.serialize_keras_object(self.function)}
+        function = self.function
+        if isinstance(function, types.FunctionType):
+            function = keras.saving.serialize_keras_object(function)
+        return {"function": function if isinstance(function, dict) else self.name}
 
     @classmethod
     def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config["function"]))
+        function = config["function"]
+        if isinstance(function, str):
+            raise ValueError(
+                f"The model was compiled with the loss {function}, a method of one of its layers: "
+                "load it with compile=False and compile it again."
+            )
+        return cls(keras.saving.deserialize_keras_object(function))
 
 
 def accept_old_losses():

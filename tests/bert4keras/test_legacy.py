@@ -99,11 +99,12 @@ from tensorflow.keras.layers import Concatenate, Dense, Embedding
 from tensorflow.keras.models import Model
 import tensorflow.keras.backend as TK
 assert TK is K and tf.keras.layers.Dense is Dense is keras.layers.Dense
-x = keras.layers.Input(shape=(None,))
+x = keras.layers.Input(shape=(None,), name='one')
 masked = Embedding(5, 4, mask_zero=True, weights=[np.arange(20.0).reshape(5, 4)])(x)
 plain = Embedding(5, 4)(x)
-both = keras.layers.Add()([masked, plain])
-assert getattr(both, '_keras_mask', None) is not None
+both = keras.layers.concatenate([keras.layers.Add()([masked, plain]), plain])
+mask = Model(x, keras.layers.Lambda(lambda x, mask=None: K.cast(mask, 'int32'))(both))
+assert mask.predict(np.array([[1, 2, 0]])).tolist() == [[1, 1, 0]]
 pooled = keras.layers.GlobalAveragePooling1D()(masked)
 model = Model([x], [pooled])
 assert model.predict([[1, 1, 0], [2, 1, 0]]).tolist() == [[4, 5, 6, 7], [6, 7, 8, 9]]
@@ -112,6 +113,11 @@ assert float(tf.log(1.0)) == 0 and tf.to_int32(1.5) == 1
 model.compile('adam', 'mse', metrics=['mae'])
 scores = model.evaluate(np.array([[1, 1, 0]]), np.array([[4, 5, 6, 9]]), verbose=0)
 assert dict(zip(model.metrics_names, scores)) == {'loss': 1, 'mae': 0.5}, scores
+two = keras.layers.Input((None,), name='two')
+named = Dense(3, name='named')(keras.layers.Lambda(lambda x: K.sum(x[0] * x[1], 1, True))([x, two]))
+named = Model([x, two], named)
+named.compile('sgd', 'mse')
+named.fit({'one': np.ones((4, 3)), 'two': np.ones((4, 3))}, {'named': np.ones((4, 3))}, verbose=0)
 model.save_weights('w.h5')
 before = model.predict(np.array([[1, 2]]))
 model.set_weights([0 * w for w in model.get_weights()])
