@@ -122,13 +122,13 @@ class MultiHeadAttention(keras.layers.Layer):
         bias = rest.pop(0) if a_bias else None
         if p_bias == "rotary":
             qw, kw = apply_rotary_position_embeddings(rest[0], qw, kw)
+        scale = self.key_size**-0.5 if self.attention_scale else 1.0
+        qw = qw * scale  # rather than the scores, which are many more
         a = ops.einsum("bjhd,bkhd->bhjk", qw, kw)
         if p_bias == "typical_relative":
             a = a + ops.einsum("bjhd,jkd->bhjk", qw, rest[0])
         elif p_bias == "t5_relative":
-            a = a + ops.transpose(rest[0], (2, 0, 1))[None]
-        if self.attention_scale:
-            a = a / self.key_size**0.5
+            a = a + ops.transpose(rest[0] * scale, (2, 0, 1))[None]
         if bias is not None and len(bias.shape) == 3:
             bias = align(bias, [0, -2, -1], 4)
         weights = attention_normalize(a, v_mask, -1, self.normalization, bias)

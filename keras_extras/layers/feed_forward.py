@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keras
-from keras import activations, initializers
+from keras import activations, initializers, ops
 
 from keras_extras.layers.dense import built_dense
 
@@ -51,10 +51,12 @@ class FeedForward(keras.layers.Layer):
         self.o_dense = built_dense(self, input_shape[-1], hidden_shape, "o_dense")
 
     def call(self, inputs):
-        x = self.i0_dense(inputs)
+        # TensorFlow fuses product, bias and activation when the input is a matrix
+        flat = ops.reshape(inputs, (-1, inputs.shape[-1]))
+        x = self.i0_dense(flat)
         for i in range(1, len(self.activation)):
-            x = x * getattr(self, f"i{i}_dense")(inputs)
-        return self.o_dense(x)
+            x = x * getattr(self, f"i{i}_dense")(flat)
+        return ops.reshape(self.o_dense(x), (-1, *ops.shape(inputs)[1:]))
 
     def compute_output_shape(self, input_shape):
         return input_shape
