@@ -1,5 +1,6 @@
 """LoRA as an optimizer: matrices move through two thin factors, the model stays as it is."""
 
+import random
 from collections.abc import Sequence
 
 import keras
@@ -46,6 +47,9 @@ class LowRank(Extension):
             if include_in_low_rank is None
             else check_patterns(include_in_low_rank, "include_in_low_rank")
         )
+        if low_rank_seed is None:
+            low_rank_seed = random.randint(1, 10**9)  # as Keras does, after its set_random_seed
+        self.low_rank_seed = low_rank_seed
         self._low_rank_seeds = keras.random.SeedGenerator(low_rank_seed)
         self._track_variable(self._low_rank_seeds.state)
         self._factor_indices = {}
@@ -83,7 +87,7 @@ class LowRank(Extension):
                 "The additive low rank mode needs a rank that divides both sides of a matrix, "
                 f"but {path_of(variable)!r} is {rows}×{columns} and the rank {rank}."
             )
-        seed = self._low_rank_seeds.get_config()["seed"] + 2 * index
+        seed = self.low_rank_seed + 2 * index
         normal = keras.initializers.RandomNormal(stddev=rank**-0.5, seed=seed)
         other = keras.initializers.RandomNormal(stddev=rank**-0.5, seed=seed + 1)
         first, second = {
@@ -145,7 +149,7 @@ class LowRank(Extension):
             "rank": self.rank,
             "low_rank_mode": self.low_rank_mode,
             "include_in_low_rank": None if patterns is None else list(patterns),
-            "low_rank_seed": self._low_rank_seeds.get_config()["seed"],
+            "low_rank_seed": self.low_rank_seed,
         }
 
 

@@ -82,7 +82,7 @@ def test_callback_evaluates_averages(scaled):
     )
     error, average, weight = 1.0, 0.0, 0.0
     for epoch in range(2):
-        for step in range(2):
+        for _ in range(2):
             error *= 0.75  # w ← w − ⅛·2(w − 1)
             weight = 1 - error
             average = 0.5 * average + 0.5 * weight

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.optimizers.table import BASES, EXTENSIONS, PAIRS, TOWERS, make
+from tests.optimizers.test_child_tuning import model_and_data, softmax_fisher
 from tests.optimizers.trajectories import gradients, run, start, values, variables
 
 OURS = ("Adam", "Lion", "AdaFactor", "AdaX", "Tiger")
@@ -125,7 +126,9 @@ def check_backend(run_python, python, backend, path):
     module = "import runpy, sys; sys.argv = ['x', sys.argv[1]];"
     module += "runpy.run_module('tests.optimizers.trajectories', run_name='__main__')"
     run_python(python, module, path, KERAS_BACKEND=backend)
-    results = np.load(path)
+    results = dict(np.load(path))
+    fisher = np.concatenate([f.ravel() for f in softmax_fisher(*model_and_data())])
+    np.testing.assert_allclose(results.pop("fisher"), fisher, rtol=1e-4)
     assert len(results) > 20
     for name, got in results.items():
         if name.split("+")[-1] in RANDOM:

@@ -16,11 +16,11 @@ def train(optimizer, steps=8):
     """Weights and factors in each step of minimizing ½‖W − target‖²."""
     weight = keras.Variable(START, name="kernel", dtype="float64")
     optimizer.build([weight])
-    factors = [v for v in optimizer.variables if "low_rank_" in v.path and v.shape]
-    path = [[START, *(f.numpy().copy() for f in factors[:2])]]
+    factors = [v for v in optimizer.variables if v.name in ("low_rank_a", "low_rank_b")]
+    path = [[START, *(f.numpy().copy() for f in factors)]]
     for _ in range(steps):
         optimizer.apply([keras.ops.convert_to_tensor(weight.numpy() - TARGET)], [weight])
-        path.append([v.numpy().copy() for v in (weight, *factors[:2])])
+        path.append([v.numpy().copy() for v in (weight, *factors)])
     return path
 
 

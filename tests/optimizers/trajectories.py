@@ -70,7 +70,9 @@ def pure_apply(optimizer):
 
 
 if __name__ == "__main__":
+    from keras_extras.optimizers.fisher import fisher_information
     from tests.optimizers.table import BASES, PAIRS, TOWERS, make
+    from tests.optimizers.test_child_tuning import model_and_data
 
     eager = keras.backend.backend() == "torch"  # compiling costs a second for each case
     ours = ("Adam", "Lion", "AdaFactor", "AdaX", "Tiger")
@@ -81,4 +83,7 @@ if __name__ == "__main__":
     for name, (base, extensions) in cases.items():
         arrays = run(make(base, extensions))
         results[name] = np.concatenate([array.ravel() for array in arrays])
-    np.savez(sys.argv[1], **results)
+    model, x, y = model_and_data()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    fisher = fisher_information(model, [(x, y)])
+    np.savez(sys.argv[1], fisher=np.concatenate([f.ravel() for f in fisher]), **results)
