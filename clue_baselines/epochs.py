@@ -3,6 +3,7 @@
 import json
 import math
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,10 +106,10 @@ def load_state(path: Path, model: keras.Model) -> list[dict]:
     """
     variables = state_variables(model)
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             values = [arrays[str(i)] for i in range(len(arrays.files) - 1)]
             history = json.loads(str(arrays["history"]))
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is damaged ({error}); start a new run.") from None
     if [value.shape for value in values] != [tuple(v.shape) for v in variables]:
         raise DataError(f"{path} was written by another model or optimizer; start a new run.")

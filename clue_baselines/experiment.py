@@ -137,7 +137,12 @@ def run(task: Task, settings: Settings, seed: int, strategy=None, facts: dict | 
     fit(task, model, train_batches, after_epoch, settings)
 
     weights.load_weights(folder / "best.weights.h5")
-    about = {"seed": seed, "data": source.kind, "recipe": recipe, "epochs": settings.epochs}
+    about = {
+        "seed": seed,
+        "data": source.kind,
+        "recipe": recipe,
+        "epochs": len(after_epoch.history),
+    }
     result = results.report_run(
         task, folder, after_epoch.history, predict(dev_batches), truth, about
     )
@@ -215,8 +220,9 @@ def fit(
     """Trains all epochs that are still to do; Ctrl-C says how to go on."""
     folder = after_epoch.folder
     done = after_epoch.resume(model)
-    if settings.resume and done >= settings.epochs:
-        raise DataError(f"{folder} has all its {done} epochs; give more with --epochs.")
+    if done >= settings.epochs:
+        print(f"Run: {folder}, all {done} epochs are trained")
+        return
     callbacks = [after_epoch]
     if settings.tensorboard:
         callbacks.append(tensorboard(folder))
