@@ -137,15 +137,9 @@ def run(task: Task, settings: Settings, seed: int, strategy=None, facts: dict | 
     fit(task, model, train_batches, after_epoch, settings)
 
     weights.load_weights(folder / "best.weights.h5")
-    about = {
-        "seed": seed,
-        "data": source.kind,
-        "recipe": recipe,
-        "epochs": len(after_epoch.history),
-    }
-    result = results.report_run(
-        task, folder, after_epoch.history, predict(dev_batches), truth, about
-    )
+    about = {"seed": seed, "data": source.kind, "recipe": recipe}
+    history = after_epoch.history
+    result = results.report_run(task, folder, history, predict(dev_batches), truth, about)
     for split, examples in test_batches.items():
         rows = [task.answer(*pair) for pair in zip(tests[split], predict(examples), strict=True)]
         predictions.write_predictions(folder / task.submissions[split], rows, ids[split])

@@ -86,7 +86,7 @@ def report_run(
     """Prints and writes the dev score with its standard error, tables and pictures.
 
     Args:
-        about: seed, kind of data, recipe and number of epochs, for `result.json`.
+        about: seed, kind of data and recipe, for `result.json`.
     """
     score, n = float(task.score(predicted, truth)), len(truth)
     error = standard_error(score, n)
@@ -101,7 +101,7 @@ def report_run(
     plots.plot_curve(folder / "curve.png", history, task.metric, title)
     result = {"task": task.name, "metric": task.metric, "score": score, "standard_error": error}
     best = max(history, key=lambda row: row[f"dev_{task.metric}"])
-    result |= {"n": n, "best_epoch": best["epoch"], **about}
+    result |= {"n": n, "best_epoch": best["epoch"], "epochs": len(history), **about}
     write_json(folder / "result.json", result)
     return result
 
