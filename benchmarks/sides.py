@@ -1,9 +1,9 @@
 """One side of the speed comparison: a process that trains and runs a BERT when it is told to.
 
 `speed.py` starts it as ``python sides.py SIDE '{"hidden_size": …}'`` with the threads to use in
-the environment. It answers each line ``train BATCH LENGTH STEPS`` or ``infer BATCH LENGTH STEPS``
-on standard input with a line of JSON: the seconds that those steps took, of wall clock and of CPU.
-The first call for a shape includes tracing and compilation.
+the environment. It says which versions it runs, then answers each line ``train BATCH LENGTH STEPS``
+or ``infer BATCH LENGTH STEPS`` on standard input with a line of JSON: the seconds that those steps
+took, of wall clock and of CPU. The first call for a shape includes tracing and compilation.
 
 All sides run the same model on the same ids: BERT, the vector of [CLS], a Dense layer to 15
 classes, cross entropy, AdamW (learning rate 1e-4, decay 0.01), dropout 0.1, float32.
@@ -119,6 +119,16 @@ def torch_steps(config: dict):
     return train, infer
 
 
+def versions() -> dict:
+    """Those of the packages that this process has imported."""
+    names = ("keras", "tensorflow", "jax", "tf_keras", "bert4keras", "torch", "transformers")
+    return {
+        name: getattr(sys.modules[name], "__version__", "?")
+        for name in names
+        if name in sys.modules
+    }
+
+
 def main(side: str, config: dict, threads: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
@@ -126,7 +136,7 @@ def main(side: str, config: dict, threads: int) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         steps = torch_steps(config) if side == "transformers" else keras_steps(side, config)
         steps = dict(zip(("train", "infer"), steps, strict=True))
-        print(json.dumps("ready"), file=answers, flush=True)
+        print(json.dumps(versions()), file=answers, flush=True)
         for line in sys.stdin:
             what, batch, length, count = line.split()
             data = batch_of(config, int(batch), int(length))

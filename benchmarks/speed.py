@@ -13,7 +13,6 @@ number below 1 means that we are faster.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import platform
@@ -83,7 +82,7 @@ class Side:
             text=True,
             env=environment,
         )
-        self._answer()
+        self.versions = self._answer()
 
     def _answer(self):
         line = self.process.stdout.readline()
@@ -154,19 +153,12 @@ def machine(threads: int) -> dict:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), cpu)
-    versions = {}
-    for package in ("keras", "tensorflow", "tensorflow-cpu", "jax", "tf-keras", "bert4keras"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
         "threads": threads,
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
-        "versions": versions,
     }
 
 
@@ -221,6 +213,8 @@ def main(argv=None) -> None:
         try:
             for name in args.sides:
                 sides.append(Side(name, interpreter(name, args), model, args.threads))
+            report["versions"] = {side.name: side.versions for side in sides}
+            print(json.dumps(report["versions"]), flush=True)
             for what in args.what:
                 for batch, length in args.shapes:
                     result = measure(sides, what, batch, length, args.rounds, args.seconds)
