@@ -358,7 +358,7 @@ def run(script: Script, folder: Path, environment: dict, limit: int) -> tuple[bo
 def summary(output: str) -> str:
     """The last loss of the progress bar and the last score that the script prints."""
     losses = re.findall(r"\bloss: (\d[\d.]*(?:e[+-]\d+)?)", output)
-    scores = re.findall(r"\b((?:val_)?(?:acc|f1|rouge-l)): ([\d.]+)", output)
+    scores = re.findall(r"((?:val_)?(?:acc|f1|rouge-l)): ([\d.]+)", output)
     parts = [f"loss {float(losses[-1]):.3g}"] if losses else []
     parts += [f"{scores[-1][0]} {float(scores[-1][1]):.3g}"] if scores else []
     return ", ".join(parts)

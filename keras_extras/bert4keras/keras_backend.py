@@ -17,75 +17,27 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras.bert4keras.keras_graph import (  # noqa: F401
+    function,
+    gradients,
+    in_test_phase,
+    in_train_phase,
+    learning_phase,
+    set_learning_phase,
+)
+from keras_extras.bert4keras.symbolic_calls import (
+    BackendCall,  # noqa: F401
+    Dimension,
+    is_keras_tensor,
+    traced,
+)
+
 _KERAS_BACKEND = keras.backend  # the runner of legacy scripts puts this module in its place
 
-# --- Symbolic calls --------------------------------------------------------------------------
 
-
-class BackendCall(keras.Operation):
-    """A function applied to symbolic tensors: a node of the model's graph.
-
-    Args:
-        function: takes tensors where `template` has symbolic ones.
-        template: a structure ``(args, kwargs)`` of symbolic tensors and anything else.
-    """
-
-    def __init__(self, function, template, name=None):
-        super().__init__(name=name)
-        self.function = function
-        self.template = template
-
-    @classmethod
-    def apply(cls, function, *args, **kwargs):
-        template = (args, kwargs)
-        return cls(function, template)(*filter(is_keras_tensor, keras.tree.flatten(template)))
-
-    def call(self, *tensors):
-        tensors = iter(tensors)
-        flat = keras.tree.flatten(self.template)
-        flat = [next(tensors) if is_keras_tensor(x) else x for x in flat]
-        args, kwargs = keras.tree.pack_sequence_as(self.template, flat)
-        return self.function(*args, **kwargs)
-
-
-class Dimension(keras.Operation):
-    """One dynamic dimension of a symbolic tensor, as a symbolic scalar."""
-
-    def __init__(self, axis, name=None):
-        super().__init__(name=name)
-        self.axis = axis
-
-    def call(self, x):
-        return ops.shape(x)[self.axis]
-
-    def compute_output_spec(self, x):
-        return keras.KerasTensor((), dtype="int32")
-
-
-def is_keras_tensor(x) -> bool:
-    """Whether `x` is symbolic."""
-    return isinstance(x, keras.KerasTensor)
-
-
-def _has_symbolic(*structure) -> bool:
-    return builtins.any(is_keras_tensor(x) for x in keras.tree.flatten(structure))
-
-
-def traced(function):
-    """Let `function`, which needs real tensors, accept symbolic ones."""
-
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        if _has_symbolic(args, kwargs):
-            return BackendCall.apply(function, *args, **kwargs)
-        return function(*args, **kwargs)
-
-    return wrapper
-
-
-def symbolic(function):
-    """Return `function` as it is (a decorator of Keras 2.3)."""
-    return function
+def symbolic(call):
+    """Return `call` as it is (a decorator of Keras 2.3)."""
+    return call
 
 
 # --- Settings --------------------------------------------------------------------------------
@@ -177,9 +129,9 @@ def identity(x, name=None):
     return ops.add(x, ops.zeros((), dtype=dtype(x)))
 
 
-def _value_error(x, function):
+def _value_error(x, name):
     return ValueError(
-        f"K.{function} needs a tensor that has a value, but {x!r} is symbolic: it is a place in a "
+        f"K.{name} needs a tensor that has a value, but {x!r} is symbolic: it is a place in a "
         "model's graph. Use K.function or model.predict to compute it from inputs."
     )
 
@@ -505,67 +457,7 @@ def dropout(x, level, noise_shape=None, seed=None):
     return keras.random.dropout(x, level, noise_shape=noise_shape, seed=seed)
 
 
-# --- Training and inference ------------------------------------------------------------------
-
-
-class LearningPhase:
-    """What `learning_phase()` returns: `function` takes it among its inputs."""
-
-    def __repr__(self):
-        return "<learning phase: 1 when training, 0 otherwise>"
-
-
-_LEARNING_PHASE = LearningPhase()
-
-
-class TrainPhase(keras.layers.Layer):
-    """Its first input while training, its second otherwise."""
-
-    def call(self, inputs, training=None):
-        return inputs[0] if training else inputs[1]
-
-    def compute_mask(self, inputs, mask=None):
-        return None
-
-
-@functools.cache
-def _train_phase():
-    return TrainPhase()
-
-
-def learning_phase():
-    """A mark for the inputs of `function`: ``K.function([x, K.learning_phase()], [y])``."""
-    return _LEARNING_PHASE
-
-
-def set_learning_phase(value):
-    """Accept 0, which is what `predict` does anyway.
-
-    Raises:
-        NotImplementedError: `value` is 1.
-    """
-    if value:
-        raise NotImplementedError(
-            "K.set_learning_phase(1) has no counterpart in Keras 3: call model(x, training=True)."
-        )
-
-
-def in_train_phase(x, alt, training=None):
-    """`x` while training, else `alt`; both may be functions without arguments."""
-    if isinstance(training, LearningPhase):
-        training = None
-    x = x() if callable(x) and not is_keras_tensor(x) else x
-    alt = alt() if callable(alt) and not is_keras_tensor(alt) else alt
-    if training is not None and not _has_symbolic(training):
-        return x if training else alt
-    return _train_phase()([x, alt])
-
-
-def in_test_phase(x, alt, training=None):
-    return in_train_phase(alt, x, training)
-
-
-# --- Recurrence, gradients, functions --------------------------------------------------------
+# --- Recurrence --------------------------------------------------------
 
 
 @traced
@@ -617,129 +509,18 @@ def rnn(
     return carry[0], ops.moveaxis(outputs, 0, 1), carry[1:]
 
 
-def _roots(tensors):
-    """The inputs that symbolic tensors depend on."""
-    found, seen, pending = [], set(), [x for x in tensors if is_keras_tensor(x)]
-    while pending:
-        x = pending.pop()
-        if id(x) in seen:
-            continue
-        seen.add(id(x))
-        history = x._keras_history
-        node = history.operation._inbound_nodes[history.node_index]
-        if node.is_input:
-            found.append(x)
-        pending.extend(node.input_tensors)
-    return found
-
-
-def gradients(loss, variables):
-    """Gradients of `loss` with respect to tensors or variables, inside a TensorFlow graph.
-
-    It works where Keras 2 scripts use it: in a layer's `call`, in a loss function, and on
-    symbolic tensors of a model (then the result is symbolic, for `function`).
-
-    Raises:
-        NotImplementedError: the backend is not TensorFlow.
-        RuntimeError: called on values outside a graph, where TensorFlow has kept nothing.
-    """
-    if backend() != "tensorflow":
-        raise NotImplementedError(
-            f"K.gradients needs the TensorFlow backend, but Keras runs on {backend()}."
-        )
-    single = not isinstance(variables, (list, tuple))
-    variables = [variables] if single else list(variables)
-    if _has_symbolic(loss):
-        result = _symbolic_gradients(loss, variables)
-    else:
-        import tensorflow as tf
-
-        if tf.executing_eagerly():
-            raise RuntimeError(
-                "K.gradients works inside a graph: in a layer's call, in a loss function or on "
-                "symbolic tensors. For values that are already computed use tf.GradientTape."
-            )
-        values = [v.value if isinstance(v, keras.Variable) else v for v in variables]
-        result = tf.gradients(loss, values)
-    return result
-
-
-def _symbolic_gradients(loss, variables):
-    roots = _roots([loss])
-    symbols = [v for v in variables if is_keras_tensor(v)]
-    model = keras.Function(roots, [loss, *symbols])
-
-    def compute(*inputs):
-        value, *tensors = model(list(inputs))
-        pending = iter(tensors)
-        return gradients(value, [next(pending) if is_keras_tensor(v) else v for v in variables])
-
-    class Gradients(BackendCall):
-        def compute_output_spec(self, *inputs):
-            return [keras.KerasTensor(tuple(v.shape), dtype=dtype(v)) for v in variables]
-
-    return list(Gradients.apply(compute, *roots))
-
-
-class BackendFunction:
-    """What `function` returns: a list of arrays in, a list of NumPy arrays out."""
-
-    def __init__(self, inputs, outputs):
-        self.inputs = [x for x in inputs if not isinstance(x, LearningPhase)]
-        self.phase = [i for i, x in enumerate(inputs) if isinstance(x, LearningPhase)]
-        self.single = not isinstance(outputs, (list, tuple))
-        self.model = keras.Model(self.inputs, [outputs] if self.single else list(outputs))
-        self.compute = functools.partial(self._compute, training=False)
-        self.compute_training = functools.partial(self._compute, training=True)
-        if backend() == "tensorflow":
-            import tensorflow as tf
-
-            self.compute = tf.function(self.compute, reduce_retracing=True)
-            self.compute_training = tf.function(self.compute_training, reduce_retracing=True)
-
-    def _compute(self, inputs, training):
-        return keras.tree.flatten(self.model(inputs, training=training))
-
-    def __call__(self, inputs):
-        inputs = list(inputs)
-        training = builtins.any([bool(inputs.pop(i)) for i in self.phase])
-        pairs = zip(inputs, self.inputs, strict=True)
-        inputs = [ops.convert_to_tensor(x, dtype=like.dtype) for x, like in pairs]
-        outputs = (self.compute_training if training else self.compute)(inputs)
-        outputs = [ops.convert_to_numpy(x) for x in outputs]
-        return outputs[0] if self.single else outputs
-
-
-def function(inputs, outputs, updates=None, name=None, **kwargs):
-    """A function from the model's inputs to symbolic `outputs`, on NumPy arrays.
-
-    Args:
-        inputs: symbolic tensors; `learning_phase()` may be among them.
-        outputs: a symbolic tensor or a list of them.
-
-    Raises:
-        NotImplementedError: `updates` are given, which need a TensorFlow 1 graph.
-    """
-    if updates:
-        raise NotImplementedError(
-            "K.function with updates belongs to TensorFlow 1 graphs: write the updates as "
-            "variable.assign(...) in a layer's call or in a train_step."
-        )
-    return BackendFunction(list(inputs), outputs)
-
-
 def map_fn(fn, elems, name=None, dtype=None):
     return ops.map(fn, elems)
 
 
-def _no_session(function):
+def _no_session(name):
     def refuse(*args, **kwargs):
         raise NotImplementedError(
-            f"K.{function} needs a session of TensorFlow 1, which Keras 3 does not have. Tensors "
+            f"K.{name} needs a session of TensorFlow 1, which Keras 3 does not have. Tensors "
             "have values as they are: use K.eval, model.predict or K.function instead."
         )
 
-    refuse.__name__ = function
+    refuse.__name__ = name
     return refuse
 
 
