@@ -122,11 +122,8 @@ def torch_steps(config: dict):
 def versions() -> dict:
     """Those of the packages that this process has imported."""
     names = ("keras", "tensorflow", "jax", "tf_keras", "bert4keras", "torch", "transformers")
-    return {
-        name: getattr(sys.modules[name], "__version__", "?")
-        for name in names
-        if name in sys.modules
-    }
+    found = {name: getattr(sys.modules.get(name), "__version__", None) for name in names}
+    return {name: version for name, version in found.items() if version}
 
 
 def main(side: str, config: dict, threads: int) -> None:
