@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_extras.optimizers.extending import Extension, extend
 from keras_extras.optimizers.selecting import check_patterns, path_of, select
-from keras_extras.optimizers.sparse import is_sparse, sparse_like
+from keras_extras.optimizers.sparse import is_sparse, rows_of, sparse_like
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")
@@ -65,7 +65,7 @@ class LazyOptimization(Extension):
             with self._stepping(DenseRows(self._rows[index], gradient)):
                 return super().base_update(gradient, variable, learning_rate)
         step = SparseRows(self._rows[index], gradient)
-        step.stand_in = ops.take(variable, gradient.indices, axis=0)
+        step.stand_in = rows_of(variable, gradient)
         step.key = self._var_key(variable)
         with self._stepping(step), step.scope:
             update = super().base_update(gradient.values, step.stand_in, learning_rate)
@@ -157,7 +157,7 @@ class SparseRows:
         self.states = states
         self.gradient = gradient
         self.touched = touched_rows(gradient.values)
-        self.old = [ops.take(state, gradient.indices, axis=0) for state in states]
+        self.old = [rows_of(state, gradient) for state in states]
         self.scope = keras.StatelessScope()
         for pair in zip(states, self.old, strict=True):
             self.scope.add_update(pair)

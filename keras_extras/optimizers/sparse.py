@@ -36,6 +36,14 @@ def combine_repeated_rows(gradient):
     return tf.IndexedSlices(values, indices, gradient.dense_shape)
 
 
+def rows_of(variable, gradient):
+    """The rows of `variable` that the sparse `gradient` speaks of, without reading the others."""
+    import tensorflow as tf
+
+    resource = variable.value if isinstance(variable, keras.Variable) else variable
+    return tf.gather(resource, gradient.indices)
+
+
 def sparse_like(gradient, values):
     """`values` as the rows of a sparse tensor with the indices of `gradient`."""
     import tensorflow as tf
