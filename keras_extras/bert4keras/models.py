@@ -6,7 +6,6 @@ of its base class: how a layer is made (`apply`), how weights are loaded and how
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 
@@ -45,13 +44,35 @@ def _apply(self, inputs=None, layer=None, arguments=None, **kwargs):
             kwargs[key] = _activation(value)
         elif key.endswith("initializer"):
             kwargs[key] = _initializer(value)
-    scope = contextlib.nullcontext()
+    output = _make_layer(self, inputs, layer, arguments, **kwargs)
     if backend.do_recompute and getattr(layer, "__name__", None) in _RECOMPUTED:
-        # by name, so that the Dense layers inside are not recomputed a second time
-        names = [self.prefixed(kwargs.get("name"))]
-        scope = keras.RematScope(mode="list_of_layers", layer_names=names)
-    with scope:
-        return _make_layer(self, inputs, layer, arguments, **kwargs)
+        made = self.layers[self.prefixed(kwargs.get("name"))]
+        if "call" not in vars(made):
+            made.call = _recomputed(made.call)
+    return output
+
+
+def _recomputed(call):
+    """`call` whose activations are forgotten and computed again for the gradient.
+
+    Not `keras.RematScope`: in a graph, TensorFlow's recomputation takes no keyword arguments, which
+    attention has, and no booleans, which its masks are; here it is given numbers alone.
+    """
+
+    @functools.wraps(call)
+    def inner(inputs, **kwargs):
+        flat = keras.tree.flatten(inputs)
+        numbers = [i for i, x in enumerate(flat) if keras.backend.is_float_dtype(x.dtype)]
+
+        def of_numbers(*values):
+            everything = list(flat)
+            for i, value in zip(numbers, values, strict=True):
+                everything[i] = value
+            return call(keras.tree.pack_sequence_as(inputs, everything), **kwargs)
+
+        return keras.remat(of_numbers)(*[flat[i] for i in numbers])
+
+    return inner
 
 
 def _activation(value):
