@@ -63,6 +63,11 @@ class Source:
         path = self.folder.parent / "vocab.txt"
         return path if path.is_file() else None
 
+    def describe(self) -> dict:
+        """Kind, place and checksums, for the record and for a resumed run."""
+        place = str(self.folder.resolve())
+        return {"kind": self.kind, "folder": place, "sha256": self.checksums()}
+
     def checksums(self) -> dict[str, str]:
         """SHA-256 of every file of the task, for the record."""
         return {path.name: sha256(path) for path in sorted(self.folder.glob("*.json"))}

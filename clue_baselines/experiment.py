@@ -6,6 +6,7 @@
 A task script says what is its own by a `Task`; `main(task)` does the rest.
 """
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -132,7 +133,8 @@ def run(task: Task, settings: Settings, seed: int, strategy=None, facts: dict | 
         return task.score(predict(dev_batches), truth)
 
     folder = prepare_folder(task, settings, seed, source, facts, recipe)
-    tokenizer.save_vocab(folder / "vocab.txt")
+    if not settings.resume:
+        tokenizer.save_vocab(folder / "vocab.txt")
     after_epoch = AfterEpoch(folder, weights, dev_score, task.metric, train_batches)
     fit(task, model, train_batches, after_epoch, settings)
 
@@ -182,16 +184,31 @@ def announce_source(task: Task, source: Source):
 def prepare_folder(
     task: Task, settings: Settings, seed: int, source: Source, facts: dict | None, recipe: str
 ) -> Path:
-    """A new folder with `settings.json`, or that of the run to resume."""
+    """A new folder with `settings.json`, or that of the run to resume.
+
+    Raises:
+        DataError: the data is not what the interrupted run saw.
+    """
     if settings.resume:
-        return Path(settings.resume)
+        folder = Path(settings.resume)
+        seen = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["data"]
+        if seen["sha256"] != source.checksums():
+            raise DataError(
+                f"The data in {source.folder} is not what {folder} was trained on "
+                "(other checksums); start a new run."
+            )
+        return folder
     name = f"{run_name(settings, source.kind)}-seed{seed}"
     folder = results.new_folder(Path(settings.output) / task.name, name)
     content = {
         "task": task.name,
         "settings": asdict(settings) | {"seed": [seed]},
         "recipe": recipe,
-        "data": {"kind": source.kind, "folder": str(source.folder), "sha256": source.checksums()},
+        "data": {
+            "kind": source.kind,
+            "data": source.describe(),
+            "sha256": source.checksums(),
+        },
         "machine": facts or machine.describe(),
         "command": shlex.join(sys.argv),
     }

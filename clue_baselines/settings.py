@@ -96,7 +96,12 @@ def resumed(given: dict) -> Settings:
     path = Path(given["resume"]) / "settings.json"
     if not path.is_file():
         raise DataError(f"--resume {given['resume']}: no run there ({path} is missing).")
-    stored = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    run = json.loads(path.read_text(encoding="utf-8"))
+    stored, data = run["settings"], run["data"]
+    if data["kind"] == "folder":  # as it was then, whatever CLUE_DATA says today
+        stored["data"] = str(Path(data["folder"]).parent)
+    elif data["kind"] == "sample":
+        stored["data"] = "sample"
     for name in given:
         if name not in (*CHANGEABLE_ON_RESUME, "resume"):
             flag = "--" + name.replace("_", "-")

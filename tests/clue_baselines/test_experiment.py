@@ -121,7 +121,7 @@ def test_resumed_training_equals_uninterrupted_training(tnews):
     assert read(parts / "result.json")["best_epoch"] == read(whole / "result.json")["best_epoch"]
 
 
-def test_resume_refuses_what_cannot_go_on(tnews, tmp_path):
+def test_resume_refuses_what_cannot_go_on(tnews, clue, tmp_path):
     folder = tnews("--epochs", 1) / "tiny-folder-seed0"
     other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     other.compile("sgd")
@@ -134,6 +134,12 @@ def test_resume_refuses_what_cannot_go_on(tnews, tmp_path):
     ]:
         with pytest.raises(SystemExit, match=message):
             experiment.main(Tnews(), [str(flag) for flag in flags])
+    # the data is found again without --data, and must be the same
+    content = (clue / "tnews" / "dev.json").read_bytes()
+    (clue / "tnews" / "dev.json").write_bytes(content.replace(b"news_story", b"news_tale"))
+    with pytest.raises(SystemExit, match="is not what .* was trained on"):
+        experiment.main(Tnews(), ["--resume", str(folder), "--epochs", "2"])
+    (clue / "tnews" / "dev.json").write_bytes(content)
     (folder / "resume.npz").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(SystemExit, match="resume.npz is damaged"):
         experiment.main(Tnews(), ["--resume", str(folder), "--epochs", "2"])
