@@ -204,11 +204,7 @@ def prepare_folder(
         "task": task.name,
         "settings": asdict(settings) | {"seed": [seed]},
         "recipe": recipe,
-        "data": {
-            "kind": source.kind,
-            "data": source.describe(),
-            "sha256": source.checksums(),
-        },
+        "data": source.describe(),
         "machine": facts or machine.describe(),
         "command": shlex.join(sys.argv),
     }

@@ -61,7 +61,7 @@ def plot_curve(path: Path, history: Sequence[dict], metric: str, title: str):
     left.xaxis.get_major_locator().set_params(integer=True)
     right.set_ylabel(f"{metric} (%)")
     handles = [*left.get_lines(), *right.get_lines()]
-    left.legend(handles=handles, loc="center right")
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=120)
 
 
