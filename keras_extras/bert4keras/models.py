@@ -14,6 +14,7 @@ import keras
 
 from keras_extras.bert4keras import backend, checkpoints, weights
 from keras_extras.bert4keras.huggingface_config import adapt, transformer_config
+from keras_extras.bert4keras.recompute import recompute
 from keras_extras.initializers import RoFormerV2Initializer
 from keras_extras.layers import FirstToken, LanguageModelMask, UnifiedLanguageModelMask
 
@@ -46,33 +47,8 @@ def _apply(self, inputs=None, layer=None, arguments=None, **kwargs):
             kwargs[key] = _initializer(value)
     output = _make_layer(self, inputs, layer, arguments, **kwargs)
     if backend.do_recompute and getattr(layer, "__name__", None) in _RECOMPUTED:
-        made = self.layers[self.prefixed(kwargs.get("name"))]
-        if "call" not in vars(made):
-            made.call = _recomputed(made.call)
+        recompute(self.layers[self.prefixed(kwargs.get("name"))])
     return output
-
-
-def _recomputed(call):
-    """`call` whose activations are forgotten and computed again for the gradient.
-
-    Not `keras.RematScope`: in a graph, TensorFlow's recomputation takes no keyword arguments, which
-    attention has, and no booleans, which its masks are; here it is given numbers alone.
-    """
-
-    @functools.wraps(call)
-    def inner(inputs, **kwargs):
-        flat = keras.tree.flatten(inputs)
-        numbers = [i for i, x in enumerate(flat) if keras.backend.is_float_dtype(x.dtype)]
-
-        def of_numbers(*values):
-            everything = list(flat)
-            for i, value in zip(numbers, values, strict=True):
-                everything[i] = value
-            return call(keras.tree.pack_sequence_as(inputs, everything), **kwargs)
-
-        return keras.remat(of_numbers)(*[flat[i] for i in numbers])
-
-    return inner
 
 
 def _activation(value):
