@@ -260,6 +260,7 @@ CLUE = [
     Script("c3", ("c310_predict.json", "c311_predict.json"), "val_acc"),
 ]
 
+LAYERS = (("bert_layers = 12", f"bert_layers = {BERT['num_hidden_layers']}"),)
 SENTENCEPIECE = "a SentencePiece model and its checkpoint"
 EXAMPLES = [
     Script("basic_extract_features", expects="reloading and predicting"),
@@ -298,8 +299,8 @@ EXAMPLES = [
     Script("task_seq2seq_autotitle_csl", modules=("rouge", "nltk")),
     Script("task_seq2seq_autotitle_csl_mt5", lacks=SENTENCEPIECE),
     Script("task_seq2seq_autotitle_multigpu"),
-    Script("task_sequence_labeling_cws_crf"),
-    Script("task_sequence_labeling_ner_crf", expects="f1"),
+    Script("task_sequence_labeling_cws_crf", edits=LAYERS),
+    Script("task_sequence_labeling_ner_crf", expects="f1", edits=LAYERS),
 ]
 
 
@@ -421,9 +422,9 @@ ABOUT = """# Scripts of 2020-2023 on Keras 3
 
     python -m keras_extras.bert4keras script.py [arguments of the script]
 
-runs a script that was written for bert4keras on Keras 2.3 or tf.keras, unchanged. What this changes
-in Keras, and why, stands in one file, [legacy.py](keras_extras/bert4keras/legacy.py); without this
-command nothing of Keras is changed.
+runs a script that was written for bert4keras on Keras 2.3 or tf.keras, unchanged. All that this
+changes in Keras is listed in [legacy.py](keras_extras/bert4keras/legacy.py); without this command
+nothing of Keras is changed.
 
 The tables are written by
 
@@ -434,9 +435,10 @@ The scripts are those of github.com/bojone/CLUE-bert4keras and github.com/bojone
 with other paths, one epoch, at most three steps where a script gives their number, and the further
 edits named in the table. They run on random checkpoints of {layers} layers of {size} units (with
 Google's vocabulary) and on the first {rows} rows of CLUE's files (OCNLI's training part for
-CMNLI's, which is not to be had; all of CLUENER's), so the scores say nothing; "runs" means that a
-script trains, evaluates, reloads its weights and writes its predictions where it does so. Examples
-whose data is not in CLUE run on data of the same form made from CLUE's texts.
+CMNLI's, which is not to be had; all of CLUENER's training part; CHID's is not the official one), so
+the scores say nothing; "runs" means that a script trains, evaluates, reloads its weights and writes
+its predictions where it does so. Examples whose data is not in CLUE run on data of the same form
+made from CLUE's texts.
 
 What does not run: optimizers written by overriding `get_updates` or `_resource_apply_dense`
 (refused with the way to go), `tf.Session.run` and `tf.placeholder`, `multi_gpu_model`, weights
