@@ -28,7 +28,7 @@ from keras.utils.np_utils import to_categorical
 config = tf.ConfigProto()
 config.gpu_options.allow_growth = True
 K.set_session(tf.Session(config=config))
-set_gelu('tanh')
+set_gelu("tanh")
 assert KB is K and keras.backend is K
 os.chdir(sys.argv[1])
 np.random.seed(0)
@@ -41,7 +41,7 @@ options = dict(
     num_hidden_layers=1,
     num_attention_heads=2,
     intermediate_size=32,
-    hidden_act='gelu',
+    hidden_act="gelu",
     max_position=16,
 )
 
@@ -75,16 +75,16 @@ train_generator = data_generator(data, 8)
 bert = build_transformer_model(return_keras_model=False, **options)
 output = Lambda(lambda x: x[:, 0])(bert.model.output)
 output = Dropout(0.1)(output)
-output = Dense(2, activation='softmax', kernel_initializer=bert.initializer)(output)
+output = Dense(2, activation="softmax", kernel_initializer=bert.initializer)(output)
 model = Model(bert.model.input, [output])
-report['output is a tensor'] = bool(K.is_keras_tensor(model.output))
-AdamW = extend_with_weight_decay(Adam, 'AdamW')
+report["output is a tensor"] = bool(K.is_keras_tensor(model.output))
+AdamW = extend_with_weight_decay(Adam, "AdamW")
 model.compile(
-    loss='sparse_categorical_crossentropy',
-    optimizer=AdamW(lr=5e-3, weight_decay_rate=0.01, exclude_from_weight_decay=['Norm', 'bias']),
-    metrics=['accuracy'],
+    loss="sparse_categorical_crossentropy",
+    optimizer=AdamW(lr=5e-3, weight_decay_rate=0.01, exclude_from_weight_decay=["Norm", "bias"]),
+    metrics=["accuracy"],
 )
-report['lr'] = float(K.get_value(model.optimizer.lr))
+report["lr"] = float(K.get_value(model.optimizer.lr))
 
 
 def evaluate():
@@ -102,13 +102,13 @@ class Evaluator(keras.callbacks.Callback):
         self.losses = []
 
     def on_batch_end(self, batch, logs=None):
-        self.losses.append(logs['loss'])
+        self.losses.append(logs["loss"])
 
     def on_epoch_end(self, epoch, logs=None):
         accuracy = evaluate()
         if accuracy > self.best:
             self.best = accuracy
-            self.model.save_weights('best_model.weights')
+            self.model.save_weights("best_model.weights")
         K.set_value(self.model.optimizer.lr, K.get_value(self.model.optimizer.lr) / 2)
 
 
@@ -121,23 +121,23 @@ history = model.fit_generator(
     verbose=0,
     workers=1,
 )
-report['accuracy'] = float(evaluator.best)
-report['batches'] = len(evaluator.losses)
-report['lr after'] = float(K.get_value(model.optimizer.lr))
+report["accuracy"] = float(evaluator.best)
+report["batches"] = len(evaluator.losses)
+report["lr after"] = float(K.get_value(model.optimizer.lr))
 x, y = next(iter(train_generator))
-report['evaluate'] = [float(v) for v in model.evaluate(x, y, verbose=0)]
+report["evaluate"] = [float(v) for v in model.evaluate(x, y, verbose=0)]
 probabilities = model.predict([x[0].tolist(), x[1].tolist()])
-model.load_weights('best_model.weights')
-report['predict_generator'] = list(
+model.load_weights("best_model.weights")
+report["predict_generator"] = list(
     model.predict_generator(train_generator.fortest(), steps=len(train_generator)).shape
 )
 wanted = model.predict(x)
 
 # --- The whole model under any name -----------------------------------------------------------
 
-model.save('whole.model')
-model = keras.models.load_model('whole.model')
-report['reload'] = float(np.abs(model.predict(x) - wanted).max())
+model.save("whole.model")
+model = keras.models.load_model("whole.model")
+report["reload"] = float(np.abs(model.predict(x) - wanted).max())
 
 # --- A language model: a Loss layer, no other loss; None as targets -----------------------------
 
@@ -149,14 +149,14 @@ class CrossEntropy(Loss):
         y_true, y_pred = y_true[:, 1:], y_pred[:, :-1]
         loss = K.sparse_categorical_crossentropy(y_true, y_pred)
         loss = K.sum(loss * y_mask) / K.sum(y_mask)
-        self.add_metric(loss, name='perplexity', aggregation='mean')
+        self.add_metric(loss, name="perplexity", aggregation="mean")
         return loss
 
 
-lm = build_transformer_model(application='lm', **options)
+lm = build_transformer_model(application="lm", **options)
 output = CrossEntropy(1)([lm.inputs[0], lm.outputs[0]])
 lm = Model(lm.inputs, output)
-AdaFactorG = extend_with_gradient_accumulation(AdaFactor, name='AdaFactorG')
+AdaFactorG = extend_with_gradient_accumulation(AdaFactor, name="AdaFactorG")
 lm.compile(optimizer=AdaFactorG(learning_rate=1e-2, grad_accum_steps=2))
 
 
@@ -166,52 +166,52 @@ def without_targets():
 
 
 history = lm.fit(without_targets(), steps_per_epoch=15, epochs=2, verbose=0)
-report['lm loss'] = [float(v) for v in history.history['loss']]
-report['lm metric'] = [float(v) for v in history.history['perplexity']]
+report["lm loss"] = [float(v) for v in history.history["loss"]]
+report["lm metric"] = [float(v) for v in history.history["perplexity"]]
 
 
 class Completion(AutoRegressiveDecoder):
-    @AutoRegressiveDecoder.wraps(default_rtype='probas')
+    @AutoRegressiveDecoder.wraps(default_rtype="probas")
     def predict(self, inputs, output_ids, states):
         token_ids = np.concatenate([inputs[0], output_ids], 1)
         return self.last_token(lm).predict([token_ids, np.zeros_like(token_ids)])
 
 
 completion = Completion(start_id=None, end_id=3, maxlen=6)
-report['beam'] = [int(i) for i in completion.beam_search([[2, 6]], topk=2)]
-report['samples'] = len(completion.random_sample([[2, 6]], 3, topk=5))
+report["beam"] = [int(i) for i in completion.beam_search([[2, 6]], topk=2)]
+report["samples"] = len(completion.random_sample([[2, 6]], 3, topk=5))
 
 # --- The same with model.add_loss and add_metric on symbolic tensors ----------------------------
 
-unilm = build_transformer_model(application='unilm', **options)
+unilm = build_transformer_model(application="unilm", **options)
 y_true = unilm.input[0][:, 1:]
-y_mask = K.cast(unilm.get_layer('Embedding-Token').output_mask[:, 1:], K.floatx())
+y_mask = K.cast(unilm.get_layer("Embedding-Token").output_mask[:, 1:], K.floatx())
 y_pred = unilm.output[:, :-1]
 loss = K.sparse_categorical_crossentropy(y_true, y_pred)
 loss = K.sum(loss * y_mask) / K.sum(y_mask)
-report['symbolic loss'] = float(
+report["symbolic loss"] = float(
     K.function(unilm.inputs, [loss])([np.array([[2, 5, 3]]), np.array([[0, 0, 0]])])[0]
 )
 unilm.add_loss(loss)
-unilm.add_metric(tf.reduce_mean(y_mask), name='filled', aggregation='mean')
+unilm.add_metric(tf.reduce_mean(y_mask), name="filled", aggregation="mean")
 unilm.compile(optimizer=keras.optimizers.Adam(lr=1e-2, decay=1e-3, epsilon=None))
 history = unilm.fit(without_targets(), steps_per_epoch=15, epochs=2, verbose=0)
-report['unilm loss'] = [float(v) for v in history.history['loss']]
-report['unilm metric'] = [float(v) for v in history.history['filled']]
+report["unilm loss"] = [float(v) for v in history.history["loss"]]
+report["unilm metric"] = [float(v) for v in history.history["filled"]]
 
 # --- A sequence labelling model with a CRF and a layer of one's own ------------------------------
 
 
 class Scale(Layer):
     def build(self, input_shape):
-        self.scale = self.add_weight('scale', (input_shape[-1],), initializer='ones')
+        self.scale = self.add_weight("scale", (input_shape[-1],), initializer="ones")
 
     def call(self, inputs):
         return K.reshape(inputs * self.scale, K.shape(inputs))
 
 
 tagger = build_transformer_model(**options)
-hidden = tagger.get_layer('Transformer-0-FeedForward-Norm').output
+hidden = tagger.get_layer("Transformer-0-FeedForward-Norm").output
 hidden = add([hidden, Scale()(hidden)])
 CRF = ConditionalRandomField(lr_multiplier=10)
 tagger = Model(tagger.input, CRF(Dense(4)(hidden)))
@@ -225,38 +225,38 @@ def tags():
 
 
 history = tagger.fit(tags(), steps_per_epoch=15, epochs=3, verbose=0)
-report['crf loss'] = [float(v) for v in history.history['loss']]
-report['transitions'] = list(K.eval(CRF.trans).shape)
+report["crf loss"] = [float(v) for v in history.history["loss"]]
+report["transitions"] = list(K.eval(CRF.trans).shape)
 
 # --- Two outputs, one loss function and raw TensorFlow functions ---------------------------------
 
 pair = build_transformer_model(**options)
 first = GlobalPointer(2, 8)(pair.output)
-second = Dense(3, activation='softmax')(tf.reduce_mean(pair.output, axis=1))
+second = Dense(3, activation="softmax")(tf.reduce_mean(pair.output, axis=1))
 pair = Model(pair.inputs, [first, second])
-pair.compile(loss=lambda y_true, y_pred: K.mean(K.square(y_true - K.tanh(y_pred))), optimizer='sgd')
+pair.compile(loss=lambda y_true, y_pred: K.mean(K.square(y_true - K.tanh(y_pred))), optimizer="sgd")
 z = [np.zeros((8, 2, x[0].shape[1], x[0].shape[1])), to_categorical([0, 1] * 4, 3)]
-report['pair losses'] = len(np.ravel(pair.train_on_batch(x, z)))
-report['pair shapes'] = [list(o.shape) for o in pair.predict(x)]
+report["pair losses"] = len(np.ravel(pair.train_on_batch(x, z)))
+report["pair shapes"] = [list(o.shape) for o in pair.predict(x)]
 
 # --- Adversarial training: a train_function of one's own -----------------------------------------
 
 small = build_transformer_model(**options)
-output = Dense(2, activation='softmax')(Lambda(lambda x: x[:, 0])(small.output))
+output = Dense(2, activation="softmax")(Lambda(lambda x: x[:, 0])(small.output))
 small = Model(small.input, output)
 AdamG = extend_with_gradient_accumulation_v2(Adam)
 small.compile(
-    loss='sparse_categorical_crossentropy',
+    loss="sparse_categorical_crossentropy",
     optimizer=AdamG(lr=1e-2, grad_accum_steps=1),
-    metrics=['sparse_categorical_accuracy'],
+    metrics=["sparse_categorical_accuracy"],
 )
 small._make_train_function()
 old_train_function = small.train_function
-embeddings = search_layer(small.output, 'Embedding-Token').embeddings
+embeddings = search_layer(small.output, "Embedding-Token").embeddings
 gradients = K.gradients(small.total_loss, [embeddings])
 gradients = K.zeros_like(embeddings) + gradients[0]
 feeds = small._feed_inputs + small._feed_targets + small._feed_sample_weights
-embedding_gradients = K.function(inputs=feeds, outputs=[gradients], name='embedding_gradients')
+embedding_gradients = K.function(inputs=feeds, outputs=[gradients], name="embedding_gradients")
 norms, moved = [], []
 
 
@@ -274,7 +274,7 @@ def train_function(inputs):
 
 small.train_function = train_function
 history = small.fit(train_generator.forfit(), steps_per_epoch=15, epochs=2, verbose=0)
-report['adversarial loss'] = [float(v) for v in history.history['loss']]
-report['adversarial steps'] = [len(norms), min(norms), min(moved)]
+report["adversarial loss"] = [float(v) for v in history.history["loss"]]
+report["adversarial steps"] = [len(norms), min(norms), min(moved)]
 
-print('REPORT ' + json.dumps(report))
+print("REPORT " + json.dumps(report))
