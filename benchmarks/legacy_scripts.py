@@ -3,7 +3,7 @@
     python benchmarks/legacy_scripts.py --clue-scripts CLUE-bert4keras/src \
         --examples bert4keras/examples --data CLUE --output LEGACY.md
 
-The scripts are copied unchanged but for what `edits` lists: paths, epochs and steps. They run on
+(or by several calls with `--work` and `--only`, as it was done here). The scripts are copied unchanged but for what `edits` lists: paths, epochs and steps. They run on
 the first rows of the real CLUE data and on tiny random checkpoints, so the table says whether a
 script trains, evaluates and writes its predictions, not how well. What has no data in CLUE gets
 data of its format made from CLUE's texts; what cannot be made is listed as lacking.
@@ -431,14 +431,14 @@ The tables are written by
     python benchmarks/legacy_scripts.py --clue-scripts CLUE-bert4keras/src \\
         --examples bert4keras/examples --data CLUE --output LEGACY.md
 
-The scripts are those of github.com/bojone/CLUE-bert4keras and github.com/bojone/bert4keras (0.11.5)
+(or by several calls with `--work` and `--only`, as it was done here). The scripts are those of github.com/bojone/CLUE-bert4keras and github.com/bojone/bert4keras (0.11.5)
 with other paths, one epoch, at most three steps where a script gives their number, and the further
 edits named in the table. They run on random checkpoints of {layers} layers of {size} units (with
 Google's vocabulary) and on the first {rows} rows of CLUE's files (OCNLI's training part for
 CMNLI's, which is not to be had; all of CLUENER's training part; CHID's is not the official one), so
 the scores say nothing; "runs" means that a script trains, evaluates, reloads its weights and writes
 its predictions where it does so. Examples whose data is not in CLUE run on data of the same form
-made from CLUE's texts.
+made from CLUE's texts; those for several GPUs ran on one device.
 
 What does not run: optimizers written by overriding `get_updates` or `_resource_apply_dense`
 (refused with the way to go), `tf.Session.run` and `tf.placeholder`, `multi_gpu_model`, weights
@@ -455,7 +455,8 @@ def table(rows) -> str:
     ]
     for name, outcome, remark, seconds, edits in rows:
         remark = remark.replace("|", "/")
-        remark += "".join(f"; edited: `{old}` to `{new}`" for old, new in edits if seconds)
+        notes = [f"edited: `{old}` to `{new}`" for old, new in edits if seconds]
+        remark = "; ".join(filter(None, [remark, *notes]))
         lines.append(f"| {name} | {outcome} | {remark} | {seconds or ''} |")
     return "\n".join(lines)
 
