@@ -3,7 +3,7 @@
     python benchmarks/legacy_scripts.py --clue-scripts CLUE-bert4keras/src \
         --examples bert4keras/examples --data CLUE --output LEGACY.md
 
-(or by several calls with `--work` and `--only`, as it was done here). The scripts are copied unchanged but for what `edits` lists: paths, epochs and steps. They run on
+The scripts are copied unchanged but for what `edits` lists: paths, epochs and steps. They run on
 the first rows of the real CLUE data and on tiny random checkpoints, so the table says whether a
 script trains, evaluates and writes its predictions, not how well. What has no data in CLUE gets
 data of its format made from CLUE's texts; what cannot be made is listed as lacking.
@@ -431,7 +431,9 @@ The tables are written by
     python benchmarks/legacy_scripts.py --clue-scripts CLUE-bert4keras/src \\
         --examples bert4keras/examples --data CLUE --output LEGACY.md
 
-(or by several calls with `--work` and `--only`, as it was done here). The scripts are those of github.com/bojone/CLUE-bert4keras and github.com/bojone/bert4keras (0.11.5)
+(or by several calls with `--work` and `--only`, as it was done here).
+
+The scripts are those of github.com/bojone/CLUE-bert4keras and github.com/bojone/bert4keras (0.11.5)
 with other paths, one epoch, at most three steps where a script gives their number, and the further
 edits named in the table. They run on random checkpoints of {layers} layers of {size} units (with
 Google's vocabulary) and on the first {rows} rows of CLUE's files (OCNLI's training part for
