@@ -17,6 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Scripts that run in processes of their own hold no doctests, and importing them here would start
+# what they are meant to start elsewhere.
+collect_ignore = [
+    str(path) for path in ROOT.joinpath("tests").rglob("*.py") if not path.name.startswith("test_")
+]
+
 
 def _peer(variable: str, default: Path | None, what: str, probe: str) -> str:
     """The interpreter named by an environment variable, if it can import what is needed."""
