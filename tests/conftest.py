@@ -40,6 +40,15 @@ def _peer(variable: str, default: Path | None, what: str, probe: str) -> str:
     pytest.skip(message)
 
 
+@pytest.fixture(autouse=True)
+def float32():
+    """No test leaves another precision behind."""
+    import keras
+
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
 @pytest.fixture(scope="session")
 def legacy_python() -> str:
     """An interpreter with original bert4keras and tf_keras; this one by default."""

@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .peers/torch/bin/python ] || python3 -m venv .peers/torch
 .peers/torch/bin/pip install --quiet \
-    "torch==2.13.0" "transformers>=5.20,<6" "keras>=3.12,<4" numpy safetensors h5py six tokenizers
+    "torch==2.13.0" "transformers>=5.20,<6" "keras>=3.12,<4" numpy safetensors h5py six tokenizers pytest
 .peers/torch/bin/pip install --quiet --no-deps "bert4keras==0.11.5"

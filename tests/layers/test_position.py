@@ -111,7 +111,7 @@ def t5_bucket(relative_position, bidirectional, num_buckets, max_distance):
     return bucket + min(large, num_buckets - 1)
 
 
-BUCKETS = [(32, 128, True), (32, 128, False), (64, 256, True), (16, 40, False)]
+BUCKETS = [(32, 128, True), (32, 128, False), (64, 160, True), (16, 40, False)]
 
 PRINT_BUCKETS = """
 import json
