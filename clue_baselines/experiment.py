@@ -6,6 +6,7 @@
 A task script says what is its own by a `Task`; `main(task)` does the rest.
 """
 
+import importlib.util
 import json
 import shlex
 import sys
@@ -259,7 +260,8 @@ def in_terminal() -> bool:
 
 def tensorboard(folder: Path) -> keras.callbacks.Callback:
     """The callback that writes TensorBoard logs."""
-    try:
-        return keras.callbacks.TensorBoard(str(folder / "tensorboard"))
-    except ImportError as error:
-        raise DataError(f"--tensorboard needs the tensorboard package ({error}).") from None
+    if importlib.util.find_spec("tensorboard") is None:
+        raise DataError(
+            "--tensorboard needs TensorBoard: uv run --extra tensorboard … installs it."
+        )
+    return keras.callbacks.TensorBoard(str(folder / "tensorboard"))
