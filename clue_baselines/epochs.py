@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from clue_baselines.data import DataError
+from clue_baselines.recipes import averaged_weights
 from clue_baselines.results import write_history
 from keras_extras.training import LengthBatches
 
@@ -55,6 +56,13 @@ class AfterEpoch(keras.callbacks.Callback):
                 f"The loss became {logs['loss']} in epoch {epoch + 1}; try a lower "
                 "--learning-rate, or --precision float32."
             )
+        with averaged_weights(self.model.optimizer):
+            self.score_and_keep_best(epoch, logs, seconds)
+        write_history(self.folder / "history.csv", self.history)
+        save_state(self.folder / "resume.npz", self.model, self.history)
+
+    def score_and_keep_best(self, epoch: int, logs: dict, seconds: float):
+        """Adds the epoch to the history, and saves the weights if it is the best."""
         score = float(self.score())
         logs[f"dev_{self.metric}"] = score  # for TensorBoard
         row = {"epoch": epoch + 1} | {key: float(value) for key, value in logs.items()}
@@ -70,8 +78,6 @@ class AfterEpoch(keras.callbacks.Callback):
             temporary = self.folder / "best.tmp.weights.h5"
             self.weights.save_weights(temporary)
             temporary.replace(self.folder / "best.weights.h5")
-        write_history(self.folder / "history.csv", self.history)
-        save_state(self.folder / "resume.npz", self.model, self.history)
 
     def resume(self, model: keras.Model) -> int:
         """Puts the state after the last finished epoch into the model; returns its number."""

@@ -1,16 +1,116 @@
-"""Which optimizer a run uses, and why."""
+"""Which optimizer a run uses, with which extensions, and why."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import keras
 
+from clue_baselines.data import DataError
 from clue_baselines.settings import Settings
-from keras_extras.optimizers import AdaFactor, extend_with_weight_decay
+from keras_extras import optimizers
+from keras_extras.optimizers.exponential_moving_average import ExponentialMovingAverage
 
-ADAFACTOR_RATE, ADAMW_RATE = 5e-4, 2e-4
-NOT_DECAYED = ("bias", "beta", "gamma")
+NOT_DECAYED = ["bias", "beta", "gamma"]
+BACKBONE = ["Embedding-", "Transformer-"]
 
-# Not `keras.optimizers.AdamW`: on TensorFlow, Keras 3.15 squares an embedding's gradient before it
-# adds up the rows of a token that occurs several times, and so takes too large a step there.
-AdamW = extend_with_weight_decay(keras.optimizers.Adam, name="AdamW")
+
+@dataclass(frozen=True)
+class Base:
+    """An optimizer class with its usual rate and settings."""
+
+    name: str
+    Optimizer: type
+    rate: float
+    settings: dict
+    remark: str = ""
+
+
+# Our Adam with weight decay, not `keras.optimizers.AdamW`: on TensorFlow, Keras 3.15 squares an
+# embedding's gradient before it adds up the rows of a token that occurs several times, and so takes
+# too large a step there.
+BASES = {
+    "adam": Base("Adam", keras.optimizers.Adam, 2e-4, {}),
+    "adamw": Base("AdamW", keras.optimizers.Adam, 2e-4, {}),
+    "adafactor": Base(
+        "AdaFactor",
+        optimizers.AdaFactor,
+        5e-4,
+        {"beta1": 0.9, "min_dim_size_to_factor": 10**6},
+        ", beta1 0.9, not factored",
+    ),
+    "lion": Base("Lion", optimizers.Lion, 5e-5, {}),
+    "tiger": Base("Tiger", optimizers.Tiger, 1e-3, {}),
+}
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What a flag puts around the optimizer: `says` and `arguments` take the flag's value."""
+
+    flag: str
+    extend: Callable[[type], type]
+    arguments: Callable[..., dict]
+    says: str
+
+
+# In the order in which they are applied, the first directly to the optimizer.
+EXTENSIONS = (
+    Extension(
+        "low_rank",
+        optimizers.extend_with_low_rank,
+        lambda rank: {"rank": rank, "include_in_low_rank": BACKBONE},
+        "steps of rank {}",
+    ),
+    Extension(
+        "lazy",
+        optimizers.extend_with_lazy_optimization,
+        lambda on: {"include_in_lazy_optimization": ["Embedding-Token"]},
+        "lazy embeddings",
+    ),
+    Extension(
+        "child_tuning",
+        optimizers.extend_with_child_tuning,
+        lambda p: {"reserve_p": p, "include_in_child_tuning": BACKBONE},
+        "child tuning {:g}",
+    ),
+    Extension(
+        "weight_decay",
+        optimizers.extend_with_weight_decay,
+        lambda rate: {"weight_decay_rate": rate, "exclude_from_weight_decay": NOT_DECAYED},
+        "weight decay {:g}",
+    ),
+    Extension(
+        "layer_adaptation",
+        optimizers.extend_with_layer_adaptation,
+        lambda on: {"exclude_from_layer_adaptation": NOT_DECAYED},
+        "layer adaptation",
+    ),
+    Extension(
+        "lr_schedule",
+        optimizers.extend_with_piecewise_linear_lr,
+        lambda text: {"lr_schedule": knots(text)},
+        "rate times {}",
+    ),
+    Extension(
+        "lookahead",
+        optimizers.extend_with_lookahead,
+        lambda on: {},
+        "lookahead",
+    ),
+    Extension(
+        "ema",
+        optimizers.extend_with_exponential_moving_average,
+        lambda momentum: {"ema_momentum": momentum},
+        "averaged weights {:g}",
+    ),
+    Extension(
+        "accumulate",
+        optimizers.extend_with_gradient_accumulation,
+        lambda steps: {"grad_accum_steps": steps},
+        "{} batches accumulated",
+    ),
+)
 
 
 def make_optimizer(settings: Settings, pretrained: bool) -> tuple[keras.optimizers.Optimizer, str]:
@@ -19,18 +119,59 @@ def make_optimizer(settings: Settings, pretrained: bool) -> tuple[keras.optimize
     `auto` is the author's recipe for pretrained weights: AdaFactor with first moment .9 and
     without factorisation, rate 5e-4. Its step is relative to the weights' size and barely moves a
     fresh model, so training from scratch takes AdamW with 2e-4.
+
+    Raises:
+        DataError: the optimizer and an extension do not go together.
     """
     name = settings.optimizer
     why = "as asked"
     if name == "auto":
         name = "adafactor" if pretrained else "adamw"
         why = "the author's recipe" if pretrained else "for a model from scratch"
-    if name == "adafactor":
-        rate = settings.learning_rate or ADAFACTOR_RATE
-        optimizer = AdaFactor(learning_rate=rate, beta1=0.9, min_dim_size_to_factor=10**6)
-        return optimizer, f"AdaFactor {rate:g}, beta1 0.9, not factored ({why})"
-    rate = settings.learning_rate or ADAMW_RATE
-    optimizer = AdamW(
-        learning_rate=rate, weight_decay_rate=0.01, exclude_from_weight_decay=list(NOT_DECAYED)
-    )
-    return optimizer, f"AdamW {rate:g}, weight decay 0.01 ({why})"
+    base = BASES[name]
+    Optimizer, arguments = base.Optimizer, dict(base.settings)
+    rate = settings.learning_rate or base.rate
+    said = f"{base.name} {rate:g}{base.remark}"
+    for extension in EXTENSIONS:
+        value = getattr(settings, extension.flag)
+        if extension.flag == "weight_decay" and name == "adamw":
+            value = value or 0.01
+        if extension.flag == "accumulate" and value == 1:
+            value = 0
+        if not value:
+            continue
+        arguments |= extension.arguments(value)
+        said += ", " + extension.says.format(value)
+        try:
+            Optimizer = extension.extend(Optimizer)
+        except TypeError as error:
+            raise DataError(f"{said}: {error}") from None
+    try:
+        return Optimizer(rate, **arguments), f"{said} ({why})"
+    except ValueError as error:
+        raise DataError(f"{said}: {error}") from None
+
+
+def knots(text: str) -> dict[int, float]:
+    """`"500:1,5000:0.1"` as {500: 1.0, 5000: 0.1}."""
+    try:
+        pairs = [knot.split(":") for knot in text.split(",")]
+        return {int(step): float(factor) for step, factor in pairs}
+    except ValueError:
+        raise DataError(
+            f"--lr-schedule {text}: not a list of STEP:FACTOR such as 500:1,5000:0.1."
+        ) from None
+
+
+@contextlib.contextmanager
+def averaged_weights(optimizer: keras.optimizers.Optimizer):
+    """Inside, the model has the averaged weights, if the optimizer keeps any."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not isinstance(optimizer, ExponentialMovingAverage):
+        yield
+        return
+    optimizer.apply_ema_weights()
+    try:
+        yield
+    finally:
+        optimizer.reset_old_weights()

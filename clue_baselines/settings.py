@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clue_baselines.data import DataError
 
-OPTIMIZERS = ("auto", "adafactor", "adamw")
+OPTIMIZERS = ("auto", "adafactor", "adamw", "adam", "lion", "tiger")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16")
 CHANGEABLE_ON_RESUME = ("epochs", "strategy", "tensorboard", "jit")
 
@@ -36,6 +36,15 @@ class Settings:
         "auto: the author's AdaFactor for pretrained weights, AdamW from scratch",
         choices=OPTIMIZERS,
     )
+    weight_decay: float = setting(0.0, "decoupled weight decay; 0: of adamw 0.01, else none")
+    lr_schedule: str = setting("", "factors of the rate, linear between: 500:1,5000:0.1")
+    accumulate: int = setting(1, "batches per update, which takes the mean of their gradients")
+    lookahead: bool = setting(False, "every 5 updates go back half of the way")
+    ema: float = setting(0.0, "score and keep averaged weights, of momentum 0.999 for example")
+    child_tuning: float = setting(0.0, "share of the backbone's weights that an update changes")
+    layer_adaptation: bool = setting(False, "steps as long as the rate times the weights (LAMB)")
+    lazy: bool = setting(False, "update the embeddings only of tokens in the batch")
+    low_rank: int = setting(0, "rank of the backbone's updates; 0: full")
     seed: list[int] = setting([0], "one run per seed, then mean and deviation", nargs="+")
     precision: str = setting("float32", "numbers to compute in", choices=PRECISIONS)
     limit: int = setting(0, "train on the first rows only; 0: on all")
@@ -111,13 +120,16 @@ def resumed(given: dict) -> Settings:
 
 def check(settings: Settings):
     """Complains about values that make no sense."""
-    for name in ("epochs", "batch_size"):
+    for name in ("epochs", "batch_size", "accumulate"):
         if getattr(settings, name) < 1:
             raise DataError(f"--{name.replace('_', '-')} must be at least 1.")
     if settings.maxlen < 4:
         raise DataError("--maxlen must be at least 4: [CLS], [SEP] and some text between.")
-    for name in ("limit", "learning_rate"):
+    for name in ("limit", "learning_rate", "weight_decay", "low_rank"):
         if getattr(settings, name) < 0:
             raise DataError(f"--{name.replace('_', '-')} must not be negative.")
+    for name in ("ema", "child_tuning"):
+        if not 0 <= getattr(settings, name) < 1:
+            raise DataError(f"--{name.replace('_', '-')} must be at least 0 and less than 1.")
     if len(set(settings.seed)) < len(settings.seed):
         raise DataError("--seed lists a seed twice; equal seeds give equal runs.")
