@@ -1,14 +1,14 @@
 """The language model under every task: pretrained, or a small BERT from scratch."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 
 from clue_baselines.data import SAMPLE, DataError, Source
-from keras_extras.tokenization import WordPieceTokenizer
+from keras_extras.tokenization import WordPieceTokenizer, load_vocab
 
 SMALL_BERT = Path(__file__).parent / "bert_small.json"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -29,14 +29,21 @@ class Backbone:
     description: str
 
 
-def tokenizer_for(model: str, source: Source, texts: Iterable[str], rare: int = 2):
+def tokenizer_for(
+    model: str, source: Source, texts: Iterable[str], needed: Sequence[str] = (), rare: int = 2
+) -> WordPieceTokenizer:
     """The tokenizer: the model's vocabulary, else the data's, else one made from the texts.
 
     Args:
         model: what `--model` says.
         source: the data, which may have a `vocab.txt` beside it.
         texts: training texts, for a vocabulary of their characters.
+        needed: special tokens of the task; a model from scratch gets those that its vocabulary
+            lacks at the end, pretrained weights have no rows for them.
         rare: a character must occur this often to get a place. Default 2.
+
+    Raises:
+        DataError: the vocabulary is missing, damaged, or lacks a token that is needed.
     """
     if is_pretrained(model):
         path = model_folder(model) / "vocab.txt"
@@ -45,7 +52,12 @@ def tokenizer_for(model: str, source: Source, texts: Iterable[str], rare: int = 
     else:
         path = SAMPLE / "vocab.txt" if source.kind == "sample" else source.vocab()
     try:
-        vocab = path if path else characters(texts, rare)
+        vocab = load_vocab(path) if path else characters(texts, rare)
+        lacking = [token for token in needed if token not in vocab]
+        if lacking and is_pretrained(model):
+            raise ValueError(f"it lacks {', '.join(lacking)}, which this task needs.")
+        for token in lacking:
+            vocab[token] = len(vocab)
         return WordPieceTokenizer(vocab, do_lower_case=True)
     except ValueError as error:
         raise DataError(f"Vocabulary {path}: {error}") from None
@@ -98,7 +110,10 @@ def load(model: str, tokenizer: WordPieceTokenizer, maxlen: int) -> Backbone:
         )
     positions = getattr(bert, "max_position", None)
     if positions and maxlen > positions:
-        raise DataError(f"--maxlen {maxlen} is more than the model's {positions} positions.")
+        raise DataError(
+            f"--maxlen {maxlen} is more than the model's {positions} positions; "
+            f"give --maxlen {positions} or less."
+        )
     size = f"{bert.num_hidden_layers} layers x {bert.hidden_size}"
     pretrained = is_pretrained(model)
     name = model if pretrained else f"{Path(model or SMALL_BERT).stem} from scratch"

@@ -3,88 +3,58 @@
     file -> records -> token ids -> batches of like lengths -> model.fit -> dev score per epoch
          -> best weights -> prediction files -> results/<task>/<run>/
 
-A task script says what is its own by a `Task`; `main(task)` does the rest.
+A task script says what is its own by a `Task` (`task.py`); `main` does the rest.
 """
 
 import importlib.util
 import json
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from clue_baselines import backbone, data, machine, predictions, recipes, results
-from clue_baselines.backbone import Backbone
 from clue_baselines.data import DataError, Record, Source
 from clue_baselines.epochs import AfterEpoch
 from clue_baselines.settings import Settings, parse
+from clue_baselines.task import Example, Task
 from keras_extras.tokenization import WordPieceTokenizer
 from keras_extras.training import BUCKETS, LengthBatches, get_strategy, strategy_scope
 
 
-class Task:
-    """What distinguishes one task from another; a script overrides all of it.
+@dataclass
+class Split:
+    """Records with their examples, and the batches that a model sees."""
 
-    name: name of the task's data folder and of its script.
-    texts: keys of a record that hold its texts.
-    classes: names of the classes, for the table and the confusion matrix.
-    submissions: test split -> name of the file that the leaderboard wants.
-    settings: defaults that differ from `Settings`.
-    metric: name of the score on dev, a share between 0 and 1.
-    """
+    records: list[Record]
+    examples: list[list[Example]]
+    batches: LengthBatches
 
-    name: str
-    texts: Sequence[str]
-    classes: Sequence[str]
-    submissions: dict[str, str]
-    settings: dict = {}
-    metric = "accuracy"
-
-    def encode(
-        self, record: Record, tokenizer: WordPieceTokenizer, maxlen: int
-    ) -> tuple[list[int], list[int]]:
-        """Token ids and segment ids of a record."""
-        raise NotImplementedError
-
-    def target(self, record: Record) -> int:
-        """What the model should say about a labelled record."""
-        raise NotImplementedError
-
-    def build(self, bert: Backbone) -> keras.Model:
-        """The backbone with the task's head."""
-        raise NotImplementedError
-
-    def loss(self):
-        """The training loss."""
-        raise NotImplementedError
-
-    def predict(self, outputs: np.ndarray) -> np.ndarray:
-        """Predictions from the model's outputs."""
-        raise NotImplementedError
-
-    def score(self, predicted: np.ndarray, truth: np.ndarray) -> float:
-        """The dev score."""
-        raise NotImplementedError
-
-    def answer(self, record: Record, prediction: int) -> dict:
-        """One line of the prediction file."""
-        raise NotImplementedError
+    def by_record(self, outputs):
+        """Every record with its examples and their rows of the outputs of `predict(batches)`."""
+        outputs = keras.tree.map_structure(self.batches.restore, outputs)
+        start = 0
+        for record, examples in zip(self.records, self.examples, strict=True):
+            rows = slice(start, start + len(examples))
+            start = rows.stop
+            yield record, examples, keras.tree.map_structure(lambda x, rows=rows: x[rows], outputs)
 
 
-def main(task: Task, argv: list[str] | None = None):
+def main(kind: type[Task], argv: list[str] | None = None):
     """Runs a task from the command line; ends with one sentence and exit code 1 on bad input."""
     try:
-        settings = parse(task.name, sys.modules[type(task).__module__].__doc__, task.settings, argv)
+        description = sys.modules[kind.__module__].__doc__
+        settings = parse(kind.options, kind.name, description, kind.defaults, argv)
+        task = kind(settings)
         try:
             strategy = get_strategy(settings.strategy)
         except (ValueError, RuntimeError) as error:
             raise DataError(str(error)) from None
         facts = machine.announce()
-        scores = [run(task, settings, seed, strategy, facts) for seed in settings.seed]
+        scores = [run(task, seed, strategy, facts) for seed in settings.seed]
         if len(scores) > 1:
             name = run_name(settings, scores[0]["data"])
             results.report_seeds(Path(settings.output) / task.name, name, scores)
@@ -95,43 +65,47 @@ def main(task: Task, argv: list[str] | None = None):
         raise SystemExit(130) from None
 
 
-def run(task: Task, settings: Settings, seed: int, strategy=None, facts: dict | None = None):
+def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict:
     """Trains and evaluates once; returns what is written into `result.json`."""
+    settings = task.settings
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(settings.precision)
 
     source = data.find(task.name, settings.data)
     announce_source(task, source)
-    train = data.read_records(source.path("train"), settings.limit or None)
-    dev = data.read_records(source.path("dev"))
-    tests = {s: data.read_records(source.path(s)) for s in task.submissions if source.has(s)}
-    ids = {split: predictions.test_ids(records) for split, records in tests.items()}
+    train = task.read(source, "train", settings.limit or None)
+    dev = task.read(source, "dev")
+    tests = {split: task.read(source, split) for split in task.submissions if source.has(split)}
+    ids = {split: predictions.test_ids(task, records) for split, records in tests.items()}
     print(f"Rows: {len(train)} train, {len(dev)} dev, {sum(map(len, tests.values()))} test")
 
-    texts = (record.text(key) for record in train for key in task.texts)
-    tokenizer = backbone.tokenizer_for(settings.model, source, texts)
-    batches = Batches(task, tokenizer, settings, seed)
-    train_batches = batches(train, labelled=True, shuffle=True)
-    dev_batches = batches(dev)
-    test_batches = {split: batches(records) for split, records in tests.items()}
-    truth = np.array([task.target(record) for record in dev])
+    texts = (text for record in train for text in task.texts(record))
+    tokenizer = backbone.tokenizer_for(settings.model, source, texts, task.tokens)
+    prepare = Preparation(task, tokenizer, seed)
+    train_batches = prepare(train, training=True).batches
+    dev_split = prepare(dev)
+    test_splits = {split: prepare(records) for split, records in tests.items()}
+    truths = [task.truth(record) for record in dev]
 
     with strategy_scope(strategy):
         bert = backbone.load(settings.model, tokenizer, settings.maxlen)
         model = task.build(bert)
         optimizer, recipe = recipes.make_optimizer(settings, bert.pretrained)
-        model.compile(optimizer, task.loss(), metrics=[task.metric], jit_compile=batches.compiled)
+        metrics = list(task.training_metrics)
+        model.compile(optimizer, task.loss(), metrics=metrics, jit_compile=prepare.compiled)
         optimizer.build(model.trainable_variables)
         weights = keras.Model(model.inputs, model.outputs)  # the same layers, no optimizer
-        weights.jit_compile = batches.compiled
+        predictor = task.predictor(weights)
+        predictor.jit_compile = prepare.compiled
     print(f"Model: {bert.description}\nRecipe: {recipe}")
 
-    def predict(examples: LengthBatches) -> np.ndarray:
-        return task.predict(examples.restore(weights.predict(examples, verbose=in_terminal())))
+    def predict(split: Split) -> list:
+        outputs = predictor.predict(split.batches, verbose=in_terminal())
+        return [task.predict(*row) for row in split.by_record(outputs)]
 
     def dev_score() -> float:
-        return task.score(predict(dev_batches), truth)
+        return results.scores(task, predict(dev_split), truths)[task.metric][0]
 
     folder = prepare_folder(task, settings, seed, source, facts, recipe)
     if not settings.resume:
@@ -142,30 +116,41 @@ def run(task: Task, settings: Settings, seed: int, strategy=None, facts: dict | 
     weights.load_weights(folder / "best.weights.h5")
     about = {"seed": seed, "data": source.kind, "recipe": recipe}
     history = after_epoch.history
-    result = results.report_run(task, folder, history, predict(dev_batches), truth, about)
-    for split, examples in test_batches.items():
-        rows = [task.answer(*pair) for pair in zip(tests[split], predict(examples), strict=True)]
-        predictions.write_predictions(folder / task.submissions[split], rows, ids[split])
-        print(f"Wrote {folder / task.submissions[split]} ({len(rows)} lines)")
+    result = results.report_run(task, folder, history, dev, predict(dev_split), truths, about)
+    for split, examples in test_splits.items():
+        answers = [task.answer(*pair) for pair in zip(tests[split], predict(examples), strict=True)]
+        path = folder / task.submissions[split]
+        predictions.write_predictions(path, answers, ids[split], task.one_object)
+        print(f"Wrote {path} ({len(ids[split])} answers)")
     return result
 
 
-class Batches:
+class Preparation:
     """Turns records into batches, padded to a few lengths where every length is compiled."""
 
-    def __init__(self, task: Task, tokenizer: WordPieceTokenizer, settings: Settings, seed: int):
-        self.task, self.tokenizer, self.settings, self.seed = task, tokenizer, settings, seed
+    def __init__(self, task: Task, tokenizer: WordPieceTokenizer, seed: int):
+        self.task, self.tokenizer, self.seed = task, tokenizer, seed
+        settings = task.settings
         self.compiled = settings.jit or keras.backend.backend() == "jax"
         static = self.compiled or settings.strategy == "tpu"
         shorter = [length for length in BUCKETS if length < settings.maxlen]
         self.buckets = [*shorter, settings.maxlen] if static else None
 
-    def __call__(self, records: Sequence[Record], labelled=False, shuffle=False) -> LengthBatches:
-        encode, maxlen = self.task.encode, self.settings.maxlen
-        columns = zip(*(encode(r, self.tokenizer, maxlen) for r in records), strict=True)
-        targets = [self.task.target(record) for record in records] if labelled else None
-        size = self.settings.batch_size
-        return LengthBatches(list(columns), targets, size, self.buckets, shuffle, self.seed)
+    def __call__(self, records: list[Record], training: bool = False) -> Split:
+        examples = [self.task.examples(record, self.tokenizer, training) for record in records]
+        flat = [example for group in examples for example in group]
+        columns = list(zip(*(example.inputs for example in flat), strict=True))
+        targets = [np.asarray(e.target, "int32") for e in flat] if training else None
+        batches = LengthBatches(
+            columns,
+            targets,
+            self.task.settings.batch_size,
+            self.buckets,
+            shuffle=training,
+            seed=self.seed,
+            target_padding=-1,
+        )
+        return Split(records, examples, batches)
 
 
 def announce_source(task: Task, source: Source):

@@ -2,17 +2,16 @@
 
 settings.json   what was asked for, versions, devices, data and its checksums
 history.csv     one row per epoch        curve.png       the same as a picture
-classes.txt     scores per class         confusion.png   confusion matrix
+classes.txt     scores per class         confusion.png   confusion matrix (classification)
 best.weights.h5 weights of the best epoch; vocab.txt is the vocabulary they need
 resume.npz      everything that training needs to go on after the last finished epoch
-result.json     the score with its standard error
+result.json     the scores with their standard errors
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clue_baselines import plots
-from clue_baselines.data import DataError
+from clue_baselines.data import DataError, Record
 
 if TYPE_CHECKING:
-    from clue_baselines.experiment import Task
+    from clue_baselines.task import Task
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -57,13 +56,30 @@ def write_history(path: Path, history: Sequence[dict]):
         writer.writerows(history)
 
 
-def standard_error(share: float, n: int) -> float:
-    """Standard error of a share of n independent rows, sqrt(p (1 - p) / n).
+def ratio(parts: Sequence[float], wholes: Sequence[float]) -> tuple[float, float]:
+    """A score sum(parts) / sum(wholes) over records, with its standard error.
 
-    >>> round(standard_error(0.5, 10000), 4)
-    0.005
+    The error is the infinitesimal jackknife over records, sqrt(sum((part - score * whole)^2)) /
+    sum(wholes); for an accuracy p of n rows that is sqrt(p (1 - p) / n). It holds for F1 as well
+    (parts 2 * true positives, wholes predicted + real), and counts what one record holds as
+    dependent. Source: Efron, "The Jackknife, the Bootstrap and Other Resampling Plans", 1982.
+
+    >>> score, error = ratio([1, 0, 1, 0], [1, 1, 1, 1])
+    >>> score, error
+    (0.5, 0.25)
     """
-    return math.sqrt(share * (1 - share) / n)
+    part, whole = np.array(parts, "float64"), np.array(wholes, "float64")
+    total = whole.sum()
+    if not total:
+        return 0.0, 0.0
+    score = part.sum() / total
+    return float(score), float(np.sqrt(np.square(part - score * whole).sum()) / total)
+
+
+def scores(task: Task, predictions: Sequence, truths: Sequence) -> dict[str, tuple[float, float]]:
+    """The task's scores on dev, each with its standard error."""
+    marks = [task.marks(*pair) for pair in zip(predictions, truths, strict=True)]
+    return {name: ratio(*zip(*(mark[name] for mark in marks), strict=True)) for name in marks[0]}
 
 
 def mean_and_deviation(scores: Sequence[float]) -> tuple[float, float]:
@@ -79,29 +95,33 @@ def report_run(
     task: Task,
     folder: Path,
     history: Sequence[dict],
-    predicted: np.ndarray,
-    truth: np.ndarray,
+    records: Sequence[Record],
+    predictions: Sequence,
+    truths: Sequence,
     about: dict,
 ) -> dict:
-    """Prints and writes the dev score with its standard error, tables and pictures.
+    """Prints and writes the dev scores with their standard errors, tables and pictures.
 
     Args:
+        records, predictions, truths: the dev set, what was predicted and what is right.
         about: seed, kind of data and recipe, for `result.json`.
     """
-    score, n = float(task.score(predicted, truth)), len(truth)
-    error = standard_error(score, n)
+    found = scores(task, predictions, truths)
+    score, error = found[task.metric]
+    n = sum(map(task.size, records))
     title = f"{task.name} dev {task.metric} {100 * score:.2f} ± {100 * error:.2f} %"
-    matrix = plots.confusion_matrix(truth, predicted, len(task.classes))
-    table = plots.class_table(matrix, task.classes)
-    print(f"\n{table}\n{title} (standard error, {n} rows, seed {about['seed']})")
+    task.tables(folder, predictions, truths, title)
+    print(f"{title} (standard error, {n} {task.unit}, seed {about['seed']})")
+    for name, (value, its_error) in found.items():
+        if name != task.metric:
+            print(f"{task.name} dev {name} {100 * value:.2f} ± {100 * its_error:.2f} %")
     if about["data"] == "sample":
         print("This is the score on the invented sample, not a CLUE score.")
-    (folder / "classes.txt").write_text(table, encoding="utf-8")
-    plots.plot_confusion(folder / "confusion.png", matrix, task.classes, title)
     plots.plot_curve(folder / "curve.png", history, task.metric, title)
     result = {"task": task.name, "metric": task.metric, "score": score, "standard_error": error}
     best = max(history, key=lambda row: row[f"dev_{task.metric}"])
     result |= {"n": n, "best_epoch": best["epoch"], "epochs": len(history), **about}
+    result["scores"] = {k: {"score": v, "standard_error": e} for k, (v, e) in found.items()}
     write_json(folder / "result.json", result)
     return result
 

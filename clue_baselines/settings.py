@@ -30,6 +30,11 @@ class Settings:
     epochs: int = setting(10, "passes over the training data")
     batch_size: int = setting(32, "examples per step, over all devices")
     maxlen: int = setting(128, "greatest number of tokens of an example")
+    segment_ids: str = setting(
+        "zero",
+        "of the second text of a pair: zero as in the author's scripts, or one",
+        choices=("zero", "one"),
+    )
     learning_rate: float = setting(0.0, "0 takes the optimizer's usual one")
     optimizer: str = setting(
         "auto",
@@ -56,8 +61,14 @@ class Settings:
     jit: bool = setting(False, "compile with XLA; pads to a few fixed lengths")
 
 
-def parse(task_name: str, description: str, defaults: dict, argv: list[str] | None) -> Settings:
+def parse(
+    kind: type[Settings], task_name: str, description: str, defaults: dict, argv: list[str] | None
+) -> Settings:
     """Settings from the command line; with `--resume` those of the interrupted run.
+
+    Args:
+        kind: class of the settings, whose fields become flags.
+        defaults: the task's own defaults, instead of those of the class.
 
     Raises:
         DataError: a value makes no sense, or cannot change in a resumed run.
@@ -68,13 +79,13 @@ def parse(task_name: str, description: str, defaults: dict, argv: list[str] | No
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,  # so that we see which flags were given
     )
-    for field in dataclasses.fields(Settings):
+    for field in dataclasses.fields(kind):
         add_flag(parser, field, defaults.get(field.name, field_default(field)))
     given = vars(parser.parse_args(argv))
     if given.get("resume"):
-        settings = resumed(given)
+        settings = resumed(kind, given)
     else:
-        settings = Settings(**{**defaults, **given})
+        settings = kind(**{**defaults, **given})
     check(settings)
     return settings
 
@@ -100,7 +111,7 @@ def add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, default)
     parser.add_argument(flag, type=kind, metavar=field.name.upper()[:5], **options)
 
 
-def resumed(given: dict) -> Settings:
+def resumed(kind: type[Settings], given: dict) -> Settings:
     """Settings of the run in the folder `given["resume"]`, with the few that may change."""
     path = Path(given["resume"]) / "settings.json"
     if not path.is_file():
@@ -115,7 +126,7 @@ def resumed(given: dict) -> Settings:
         if name not in (*CHANGEABLE_ON_RESUME, "resume"):
             flag = "--" + name.replace("_", "-")
             raise DataError(f"--resume goes on with the run's own settings; {flag} cannot change.")
-    return Settings(**{**stored, **given})
+    return kind(**{**stored, **given})
 
 
 def check(settings: Settings):

@@ -13,6 +13,8 @@ from clue_baselines import experiment, machine
 from clue_baselines.data import DataError, Record
 from clue_baselines.predictions import test_ids as ids_of
 from clue_baselines.predictions import write_predictions
+from clue_baselines.settings import Settings
+from clue_baselines.task import Task
 from clue_baselines.tnews import Tnews
 
 SCRIPT = Path(experiment.__file__).parent / "tnews.py"
@@ -21,7 +23,7 @@ SCRIPT = Path(experiment.__file__).parent / "tnews.py"
 def fail(*flags):
     """Runs main, which must end the program; returns its message."""
     with pytest.raises(SystemExit) as end:
-        experiment.main(Tnews(), [str(flag) for flag in flags])
+        experiment.main(Tnews, [str(flag) for flag in flags])
     message = str(end.value.code)
     assert message.startswith("ERROR: ") and "\n" not in message  # printed to stderr, code 1
     return message
@@ -109,12 +111,18 @@ def test_predictions_must_fit_the_test_set(tmp_path):
         assert not list(tmp_path.iterdir())
     write_predictions(path, good, ["1", "0"])
     assert path.read_bytes() == b'{"id": "0", "label": "100"}\n{"id": "1", "label": "101"}\n'
-    assert ids_of([Record(id=3), Record(id="4")]) == ["3", "4"]
+    assert ids_of(Task(Settings()), [Record(id=3), Record(id="4")]) == ["3", "4"]
+    path = tmp_path / "chid10_predict.json"
+    with pytest.raises(DataError, match="chid10_predict.json is not written: 1 test ids"):
+        write_predictions(path, [{"#idiom000000#": 3}], ["#idiom000000#", "#idiom000001#"], True)
+    answers = [{"#idiom000000#": 3}, {"#idiom000001#": 0}]
+    write_predictions(path, answers, ["#idiom000000#", "#idiom000001#"], True)
+    assert path.read_bytes() == b'{\n    "#idiom000000#": 3,\n    "#idiom000001#": 0\n}'
 
 
 def test_help_explains_every_flag(capsys):
     with pytest.raises(SystemExit) as end:
-        experiment.main(Tnews(), ["--help"])
+        experiment.main(Tnews, ["--help"])
     assert end.value.code == 0
     said = capsys.readouterr().out
     for flag in ("model", "data", "epochs", "batch-size", "maxlen", "learning-rate", "optimizer",

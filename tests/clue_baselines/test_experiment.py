@@ -17,7 +17,7 @@ import pytest
 
 from clue_baselines import experiment
 from clue_baselines.epochs import load_state
-from clue_baselines.tnews import LABELS, Tnews
+from clue_baselines.tnews import SECTIONS, Tnews
 
 SCRIPT = Path(experiment.__file__).parent / "tnews.py"
 
@@ -29,7 +29,7 @@ def tnews(clue, tiny, tmp_path):
     def run(*flags, data=clue, model=tiny):
         output = tmp_path / "results"
         common = ["--data", data, "--model", model, "--output", output, "--maxlen", 48]
-        experiment.main(Tnews(), [str(flag) for flag in (*common, *flags)])
+        experiment.main(Tnews, [str(flag) for flag in (*common, *flags)])
         return output / "tnews"
 
     return run
@@ -75,7 +75,7 @@ def test_a_run_writes_everything(tnews, clue, capsys):
             lines = (folder / name).read_text(encoding="utf-8").splitlines()
             assert [json.loads(line)["id"] for line in lines] == [str(i) for i in range(size)]
             assert all(set(json.loads(line)) == {"id", "label"} for line in lines)
-            assert all(json.loads(line)["label"] in LABELS for line in lines)
+            assert all(json.loads(line)["label"] in SECTIONS for line in lines)
         assert not list(folder.glob("*tmp*"))
     summary = read(results / "tiny-folder-seeds" / "summary.json")
     assert summary["mean"] == pytest.approx(statistics.mean(scores))
@@ -111,9 +111,9 @@ def test_sixteen_rows_are_learned_by_heart(tnews, clue, capsys):
 def test_resumed_training_equals_uninterrupted_training(tnews):
     whole = tnews("--epochs", 3, "--name", "whole") / "whole-seed0"
     parts = tnews("--epochs", 1, "--name", "parts") / "parts-seed0"
-    experiment.main(Tnews(), ["--resume", str(parts), "--epochs", "3"])
+    experiment.main(Tnews, ["--resume", str(parts), "--epochs", "3"])
     (parts / "tnews11_predict.json").unlink()
-    experiment.main(Tnews(), ["--resume", str(parts)])  # nothing left to train: only the report
+    experiment.main(Tnews, ["--resume", str(parts)])  # nothing left to train: only the report
     assert (parts / "tnews11_predict.json").is_file()
     for a, b in zip(history(whole), history(parts), strict=True):
         for key in set(a) - set(TIMES):
@@ -134,16 +134,16 @@ def test_resume_refuses_what_cannot_go_on(tnews, clue, tmp_path):
         (["--resume", tmp_path], "no run there"),
     ]:
         with pytest.raises(SystemExit, match=message):
-            experiment.main(Tnews(), [str(flag) for flag in flags])
+            experiment.main(Tnews, [str(flag) for flag in flags])
     # the data is found again without --data, and must be the same
     content = (clue / "tnews" / "dev.json").read_bytes()
     (clue / "tnews" / "dev.json").write_bytes(content.replace(b"news_story", b"news_tale"))
     with pytest.raises(SystemExit, match="is not what .* was trained on"):
-        experiment.main(Tnews(), ["--resume", str(folder), "--epochs", "2"])
+        experiment.main(Tnews, ["--resume", str(folder), "--epochs", "2"])
     (clue / "tnews" / "dev.json").write_bytes(content)
     (folder / "resume.npz").write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(SystemExit, match="resume.npz is damaged"):
-        experiment.main(Tnews(), ["--resume", str(folder), "--epochs", "2"])
+        experiment.main(Tnews, ["--resume", str(folder), "--epochs", "2"])
 
 
 def test_ctrl_c_keeps_the_best_weights_and_says_how_to_resume(clue, tiny, tmp_path):
@@ -171,7 +171,7 @@ def test_ctrl_c_keeps_the_best_weights_and_says_how_to_resume(clue, tiny, tmp_pa
     assert (folder / "best.weights.h5").is_file()
     done = len(history(folder))
     assert done >= 2
-    experiment.main(Tnews(), ["--resume", str(folder), "--epochs", str(done + 1)])
+    experiment.main(Tnews, ["--resume", str(folder), "--epochs", str(done + 1)])
     assert len(history(folder)) == done + 1
     assert read(folder / "result.json")["epochs"] == done + 1
 
@@ -199,10 +199,10 @@ def test_precision_limit_and_own_vocabulary(tnews, clue, capsys):
 def test_two_devices(clue, tiny, tmp_path, run_python):
     flags = ["--data", clue, "--model", tiny, "--output", tmp_path, "--epochs", 1, "--maxlen", 48]
     said = run_python(sys.executable, SCRIPT, *flags, "--strategy", "cpu:2", "--limit", 32)
-    assert "tnews11_predict.json (12 lines)" in said
+    assert "tnews11_predict.json (12 answers)" in said
 
 
 def test_jax(jax_python, clue, tiny, tmp_path, run_python):
     flags = ["--data", clue, "--model", tiny, "--output", tmp_path, "--epochs", 1, "--maxlen", 48]
     said = run_python(jax_python, SCRIPT, *flags, KERAS_BACKEND="jax")
-    assert "on jax" in said and "tnews11_predict.json (12 lines)" in said
+    assert "on jax" in said and "tnews11_predict.json (12 answers)" in said

@@ -1,0 +1,66 @@
+"""Tasks that sort a text, or a pair of texts, into one of a few classes.
+
+    [CLS] text [SEP]                ->  BERT  ->  vector of [CLS]  ->  one logit per class
+    [CLS] first [SEP] second [SEP]
+
+The loss is the cross-entropy, the score the accuracy, and a submission has one line
+{"id", "label"} per test record.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from clue_baselines import plots
+from clue_baselines.task import Example, Task
+
+
+class Classification(Task):
+    """A script gives `texts`, and the labels as they stand in the files.
+
+    labels: the values of a record's "label".
+    classes: names of the classes in tables, if the labels are not names themselves.
+    """
+
+    labels: Sequence[str]
+    classes: Sequence[str] = ()
+    training_metrics = ("accuracy",)
+
+    def examples(self, record, tokenizer, training):
+        """The text, or the pair cut to the greatest length by shortening the longer one."""
+        token_ids, segment_ids = tokenizer.encode(*self.texts(record), maxlen=self.settings.maxlen)
+        if self.settings.segment_ids == "zero":
+            segment_ids = [0] * len(token_ids)
+        target = self.truth(record) if training else None
+        return [Example((token_ids, segment_ids), target)]
+
+    def build(self, bert):
+        """The vector of [CLS] and a linear layer on it."""
+        first = bert.model.output[:, 0]
+        head = keras.layers.Dense(
+            len(self.labels), kernel_initializer=bert.initializer, dtype="float32", name="logits"
+        )
+        return keras.Model(bert.model.inputs, head(first))
+
+    def loss(self):
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def predict(self, record, examples, outputs):
+        """The class with the greatest logit."""
+        return int(outputs[0].argmax())
+
+    def truth(self, record):
+        return record.index("label", self.labels)
+
+    def answer(self, record, prediction):
+        return {"id": str(record["id"]), "label": self.labels[prediction]}
+
+    def tables(self, folder, predictions, truths, title):
+        """Precision, recall and F1 per class, and the confusion matrix."""
+        names = self.classes or self.labels
+        matrix = plots.confusion_matrix(np.array(truths), np.array(predictions), len(names))
+        table = plots.class_table(matrix, names)
+        print(f"\n{table}")
+        (folder / "classes.txt").write_text(table, encoding="utf-8")
+        plots.plot_confusion(folder / "confusion.png", matrix, names, title)

@@ -1,0 +1,133 @@
+"""What one task says about itself; everything else is common to all.
+
+record  --examples-->  token ids and targets  --build, loss-->  model outputs
+        --predict-->   one answer per record  --marks-->  scores
+                                              --answer-->  the prediction file
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from clue_baselines import data
+from clue_baselines.backbone import Backbone
+from clue_baselines.data import DataError, Record, Source
+from clue_baselines.settings import Settings
+from keras_extras.tokenization import WordPieceTokenizer
+
+
+@dataclass
+class Example:
+    """What the model sees at once: a text, a window of a text, or a set of choices.
+
+    inputs: token ids and segment ids, integer lists (length,) or matrices (choices, length).
+    target: what the loss compares the output with: an integer, or an array of integers. A batch
+        fills arrays of several sizes up with -1. None outside of training.
+    about: what `predict` has to know of this example, such as where a window starts.
+    """
+
+    inputs: tuple[Any, Any]
+    target: Any = None
+    about: Any = None
+
+
+class Task:
+    """What distinguishes one task from another.
+
+    A script overrides `texts`, `examples`, `build`, `loss`, `predict`, `truth` and `answer`, or
+    starts from `Classification` or `MultipleChoice`. `self.settings` are the settings of the run.
+
+    name: name of the task's data folder and of its script.
+    submissions: test split -> name of the file that the leaderboard wants.
+    one_object: whether that file is a single JSON object, not one object per line.
+    defaults: settings whose default differs from that in `Settings`.
+    options: class of the settings; a task with flags of its own extends `Settings`.
+    metric: name of the score on dev that decides which epoch is best.
+    training_metrics: what Keras shows while it trains.
+    tokens: special tokens that the vocabulary must have.
+    unit: what is counted in a score, in the plural.
+    """
+
+    name: str
+    submissions: dict[str, str]
+    one_object = False
+    defaults: dict[str, Any] = {}
+    options = Settings
+    metric = "accuracy"
+    training_metrics: Sequence[str] = ()
+    tokens: Sequence[str] = ()
+    unit = "rows"
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    def read(self, source: Source, split: str, limit: int | None = None) -> list[Record]:
+        """The records of a split: what gets one answer each. By default the lines of its file."""
+        return data.read_records(source.path(split), limit)
+
+    def texts(self, record: Record) -> list[str]:
+        """All texts of a record; a vocabulary from scratch is made of them."""
+        raise NotImplementedError
+
+    def examples(
+        self, record: Record, tokenizer: WordPieceTokenizer, training: bool
+    ) -> list[Example]:
+        """The examples of a record, with targets in training."""
+        raise NotImplementedError
+
+    def build(self, bert: Backbone) -> keras.Model:
+        """The backbone with the task's head."""
+        raise NotImplementedError
+
+    def loss(self):
+        """The training loss."""
+        raise NotImplementedError
+
+    def predictor(self, model: keras.Model) -> keras.Model:
+        """The model that predicts; it may decode inside the graph.
+
+        Its outputs (one array or several) must have a fixed size per example, whatever the
+        length of the batch.
+        """
+        return model
+
+    def predict(self, record: Record, examples: Sequence[Example], outputs: Any) -> Any:
+        """The answer to a record.
+
+        Args:
+            outputs: what the predictor gave, one row per example of the record; an array, or a
+                list of arrays where the predictor has several outputs.
+        """
+        raise NotImplementedError
+
+    def truth(self, record: Record) -> Any:
+        """The right answer to a record of dev."""
+        raise NotImplementedError
+
+    def marks(self, prediction: Any, truth: Any) -> dict[str, tuple[float, float]]:
+        """What a record adds to the parts and wholes of the scores.
+
+        A score is the sum of its parts over all records divided by the sum of its wholes:
+        (right, 1) gives accuracy, (2 * true positives, predicted + real) gives micro F1.
+        """
+        return {self.metric: (float(prediction == truth), 1)}
+
+    def size(self, record: Record) -> int:
+        """How many of the task's `unit` a record holds."""
+        return 1
+
+    def tables(self, folder: Path, predictions: Sequence, truths: Sequence, title: str):
+        """Writes what the task shows beside its scores, such as a confusion matrix."""
+
+    def ids(self, record: Record) -> list[str]:
+        """The ids under which the prediction file answers a test record."""
+        if "id" not in record:
+            raise DataError(f"{record.where}: a test record needs an 'id'.")
+        return [str(record["id"])]
+
+    def answer(self, record: Record, prediction: Any) -> dict:
+        """A test record's line of the prediction file, or its entries if that is one object."""
+        raise NotImplementedError
