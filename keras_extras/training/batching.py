@@ -1,4 +1,4 @@
-"""Batches of equal lengths: less padding, and few shapes where a compiler needs them."""
+"""Batches of like lengths: less padding, and few shapes where a compiler needs them."""
 
 from collections.abc import Sequence
 
@@ -25,67 +25,85 @@ class LengthBatches(keras.utils.PyDataset):
     what these two share, so the longest batch comes first and the shortest second.
 
     Args:
-        inputs: one or several columns, each a sequence of integer lists (token ids, segment
-            ids …); row i has the same length in every column.
-        targets: array or list with one label (or fixed-shape row) per example, or None.
+        inputs: one or several columns (token ids, segment ids …), each a sequence of examples. An
+            example is a list of integers, or a list of k such lists (the k candidates of multiple
+            choice), and gives an array (batch, length) or (batch, k, length). Its length is that
+            of its longest list and the same in every column.
+        targets: one label or array per example, or None. Arrays may differ in size: an axis that
+            always has the example's length is padded as the inputs are, any other to the longest
+            of the batch (with `buckets`: of all examples).
         batch_size: examples per batch. Default 32.
-        buckets: lengths to pad to; each batch takes the smallest that holds it. None pads to the
-            longest row of the batch: least padding, but a new shape for each length, which
-            XLA and JAX would compile anew. Default None.
+        buckets: lengths to pad to, such as `BUCKETS`; each batch takes the smallest that holds
+            it. For XLA, TPU and JAX, which compile every new shape anew. Default None.
         shuffle: training order (above) or sorted by length. Default False.
         seed: seed of the order. Default 0.
-        window: batches per sorted window. Default 100.
+        window: batches per sorted window. Default 200.
+        multiple: without `buckets`, pad to a multiple of this, but never further than the longest
+            example. Default 8; 4 wastes less where no tensor cores want 8.
+        target_padding: what targets are padded with. Default 0.
+        full_batches: fill smaller batches up with empty rows of weight 0, so that all have
+            `batch_size` rows; batches are then (inputs, targets, weights). For TPUs. Default False.
 
     Raises:
         ValueError: no example, columns of unequal length, or a row longer than the last bucket.
 
     Example:
 
-    >>> batches = LengthBatches([[[5, 6, 7], [5], [8, 9]]], targets=[0, 1, 0], batch_size=2)
+    >>> rows = [[1] * n for n in (20, 3, 9, 10)]
+    >>> batches = LengthBatches([rows], targets=[0, 1, 0, 1], batch_size=2)
     >>> [x.shape for (x,), y in batches]
-    [(2, 3), (1, 1)]
+    [(2, 20), (2, 16)]
+    >>> batches.tokens()
+    (72, 42)
     """
 
     def __init__(
         self,
-        inputs: Sequence[Sequence[Sequence[int]]],
+        inputs: Sequence[Sequence[Sequence]],
         targets: Sequence | None = None,
         batch_size: int = 32,
         buckets: Sequence[int] | None = None,
         shuffle: bool = False,
         seed: int = 0,
-        window: int = 100,
+        window: int = 200,
+        multiple: int = 8,
+        target_padding: int = 0,
+        full_batches: bool = False,
     ):
         super().__init__()
-        self.inputs = [list(column) for column in inputs]
-        self.targets = None if targets is None else np.asarray(targets)
-        self.lengths = np.array([len(row) for row in self.inputs[0]])
-        self.batch_size, self.window = batch_size, window
+        if not len(inputs) or not len(inputs[0]):
+            raise ValueError("LengthBatches needs at least one example and got none.")
+        self.inputs = [Column(column, number) for number, column in enumerate(inputs)]
+        self.lengths = self.inputs[0].lengths
+        self.targets = None if targets is None else Targets(targets, self.lengths, target_padding)
+        self.batch_size, self.window, self.multiple = batch_size, window, multiple
         self.buckets = None if buckets is None else sorted(buckets)
-        self.shuffle, self.seed = shuffle, seed
+        self.shuffle, self.seed, self.full_batches = shuffle, seed, full_batches
         self._check()
         self.set_epoch(0)
 
     def _check(self):
-        if not len(self.lengths):
-            raise ValueError("LengthBatches needs at least one example and got none.")
         for number, column in enumerate(self.inputs):
-            if [len(row) for row in column] != self.lengths.tolist():
+            if not np.array_equal(column.lengths, self.lengths):
                 raise ValueError(f"Input column {number} has other row lengths than column 0.")
-        if self.targets is not None and len(self.targets) != len(self.lengths):
-            raise ValueError(f"{len(self.lengths)} examples but {len(self.targets)} targets.")
+        if self.targets is not None and len(self.targets.rows) != len(self.lengths):
+            raise ValueError(f"{len(self.lengths)} examples but {len(self.targets.rows)} targets.")
         if self.buckets and self.lengths.max() > self.buckets[-1]:
             raise ValueError(
                 f"A row of {self.lengths.max()} tokens is longer than the last bucket, "
                 f"{self.buckets[-1]}; truncate the rows or add a bucket."
             )
 
-    def set_epoch(self, epoch: int):
+    def set_epoch(self, epoch: int, skip: int = 0):
         """Decides which examples form which batch in the epoch of that number.
 
         Keras goes on by itself from epoch to epoch (and counts one more before the first). Call
         it in a callback's `on_epoch_begin` where the order must not depend on how often `fit`
-        was called, as in a resumed training.
+        was called, as in a resumed training; `Resume` does so.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            skip: leave out that many batches at the epoch's begin: they are done. Default 0.
         """
         self.epoch = epoch
         size, lengths = self.batch_size, self.lengths
@@ -104,13 +122,13 @@ class LengthBatches(keras.utils.PyDataset):
         first = batches.pop(int(np.argmax(padded)))
         padded.remove(max(padded))
         second = [batches.pop(int(np.argmin(padded)))] if batches else []
-        self.batches = [first, *second, *batches]
+        self.batches = [first, *second, *batches][skip:]
 
     def padded_length(self, rows: np.ndarray) -> int:
         """Length to which a batch of these rows is padded."""
         longest = int(self.lengths[rows].max())
         if self.buckets is None:
-            return longest
+            return min(-(-longest // self.multiple) * self.multiple, int(self.lengths.max()))
         return next(length for length in self.buckets if length >= longest)
 
     def __len__(self) -> int:
@@ -118,14 +136,17 @@ class LengthBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int):
         rows = self.batches[index]
-        inputs = []
-        for column in self.inputs:
-            batch = np.zeros((len(rows), self.padded_length(rows)), dtype="int32")
-            for line, row in zip(batch, rows, strict=True):
-                line[: self.lengths[row]] = column[row]
-            inputs.append(batch)
-        inputs = tuple(inputs)
-        return (inputs,) if self.targets is None else (inputs, self.targets[rows])
+        length, size = self.padded_length(rows), self.batch_size
+        static = self.buckets is not None
+        batch = [tuple(column.batch(rows, length) for column in self.inputs)]
+        if self.targets is not None:
+            batch.append(self.targets.batch(rows, length, static))
+        if not self.full_batches:
+            return tuple(batch)
+        if self.targets is None:
+            return (tuple(filled(x, size) for x in batch[0]),)
+        weights = filled(np.ones(len(rows), "float32"), size)
+        return tuple(filled(x, size) for x in batch[0]), filled(batch[1], size), weights
 
     def on_epoch_end(self):
         """Keras calls this after each epoch: the next one has its own order."""
@@ -133,9 +154,118 @@ class LengthBatches(keras.utils.PyDataset):
 
     def restore(self, outputs: np.ndarray) -> np.ndarray:
         """Puts `model.predict(batches)` into the order in which the examples were given."""
+        rows = np.concatenate(self.batches)
+        if self.full_batches:
+            real = [i * self.batch_size + np.arange(len(b)) for i, b in enumerate(self.batches)]
+            outputs = outputs[np.concatenate(real)]
         restored = np.empty_like(outputs)
-        restored[np.concatenate(self.batches)] = outputs
+        restored[rows] = outputs
         return restored
+
+    def tokens(self) -> tuple[int, int]:
+        """Tokens computed in this epoch, padding included, and the real ones among them."""
+        computed = real = 0
+        for rows in self.batches:
+            size = self.batch_size if self.full_batches else len(rows)
+            computed += size * self.inputs[0].lists * self.padded_length(rows)
+            real += int(self.inputs[0].sizes[rows].sum())
+        return computed, real
+
+    def to_tf_dataset(self):
+        """The same batches as a `tf.data.Dataset`, one epoch per pass, each in its own order.
+
+        Where all batches have one shape in an axis, the shape says so (with `full_batches` the
+        batch size). A pass that was read to its end moves on to the next epoch.
+
+        Example (needs TensorFlow):
+
+        >>> batches = LengthBatches([[[5, 6], [7], [8]]], batch_size=3, full_batches=True)
+        >>> batches.to_tf_dataset().element_spec[0][0].shape  # doctest: +SKIP
+        TensorShape([3, 2])
+        """
+        import tensorflow as tf
+
+        def epoch():
+            yield from (self[i] for i in range(len(self)))
+            self.on_epoch_end()
+
+        probes = [self[i] for i in range(min(2, len(self)))]
+        probes += [self[int(np.argmin([len(rows) for rows in self.batches]))]]
+
+        def spec(*arrays):
+            shapes = np.array([array.shape for array in arrays])
+            same = (shapes == shapes[0]).all(axis=0)
+            shape = [int(n) if s else None for n, s in zip(shapes[0], same, strict=True)]
+            return tf.TensorSpec(shape, arrays[0].dtype)
+
+        signature = tf.nest.map_structure(spec, *probes)
+        return tf.data.Dataset.from_generator(epoch, output_signature=signature).prefetch(2)
+
+
+class Column:
+    """Integer lists, or k of them per example, that become padded arrays."""
+
+    def __init__(self, examples: Sequence[Sequence], number: int):
+        nested = len(examples[0]) > 0 and np.ndim(examples[0][0]) == 1
+        counts = {len(example) for example in examples} if nested else {1}
+        if len(counts) > 1:
+            raise ValueError(
+                f"The examples of input column {number} have between {min(counts)} and "
+                f"{max(counts)} lists each; give all the same number, with empty lists if need be."
+            )
+        self.nested, self.lists = nested, counts.pop()
+        self.rows = [
+            [np.asarray(row, "int32") for row in (example if nested else [example])]
+            for example in examples
+        ]
+        self.sizes = np.array([sum(map(len, rows)) for rows in self.rows])
+        self.lengths = np.array([max(map(len, rows)) for rows in self.rows])
+
+    def batch(self, rows: np.ndarray, length: int) -> np.ndarray:
+        """Those examples, padded to that length with zeros."""
+        batch = np.zeros((len(rows), self.lists, length), "int32")
+        for lines, row in zip(batch, rows, strict=True):
+            for line, values in zip(lines, self.rows[row], strict=True):
+                line[: len(values)] = values
+        return batch if self.nested else batch[:, 0]
+
+
+class Targets:
+    """Labels or arrays, one per example; arrays of unequal sizes are padded."""
+
+    def __init__(self, targets: Sequence, lengths: np.ndarray, padding: int):
+        rows = [np.asarray(target) for target in targets]
+        if len({row.ndim for row in rows}) > 1:
+            raise ValueError("All targets must have the same number of axes.")
+        shapes = np.array([row.shape for row in rows])
+        self.longest, self.padding = shapes.max(axis=0), padding
+        self.ragged = bool((shapes != self.longest).any())
+        self.rows = rows if self.ragged else np.stack(rows)
+        if self.ragged and len(rows) == len(lengths):
+            self.follows = (shapes == lengths[:, None]).all(axis=0)
+
+    def batch(self, rows: np.ndarray, length: int, static: bool) -> np.ndarray:
+        """The targets of those examples as one array.
+
+        Args:
+            rows: numbers of the examples.
+            length: to which the inputs of this batch are padded.
+            static: pad to the longest of all targets, not of this batch.
+        """
+        if not self.ragged:
+            return self.rows[rows]
+        values = [self.rows[row] for row in rows]
+        longest = self.longest if static else np.max([v.shape for v in values], axis=0)
+        shape = np.where(self.follows, length, longest)
+        batch = np.full((len(rows), *shape), self.padding, values[0].dtype)
+        for line, value in zip(batch, values, strict=True):
+            line[tuple(map(slice, value.shape))] = value
+        return batch
+
+
+def filled(array: np.ndarray, size: int) -> np.ndarray:
+    """The array with rows of zeros behind it, `size` rows in all."""
+    return np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1))
 
 
 def padding_ratio(batches: LengthBatches) -> float:
@@ -146,5 +276,5 @@ def padding_ratio(batches: LengthBatches) -> float:
     >>> padding_ratio(LengthBatches([[[1, 2, 3], [4]]], batch_size=2))
     1.5
     """
-    computed = sum(len(rows) * batches.padded_length(rows) for rows in batches.batches)
-    return computed / int(batches.lengths.sum())
+    computed, real = batches.tokens()
+    return computed / real

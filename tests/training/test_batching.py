@@ -8,6 +8,10 @@ import pytest
 
 from keras_extras.training import BUCKETS, LengthBatches, padding_ratio
 
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="tf.data is TensorFlow's"
+)
+
 
 def examples(count=500, longest=40, seed=0):
     rng = np.random.default_rng(seed)
@@ -71,8 +75,9 @@ def test_first_two_batches_differ_in_length_wherever_any_do():
 
 def test_padding_ratio_by_hand():
     rows = [[1] * n for n in (10, 10, 2, 2)]
-    # sorted: 2 x 10 and 2 x 2, nothing padded; padded to 16 each: 64 for 24 tokens
-    assert padding_ratio(LengthBatches([rows], batch_size=2)) == 1
+    # sorted: 2 x 10 and 2 x 2; to a multiple of 4: 12 would be longer than any row, so 10 and 4
+    assert padding_ratio(LengthBatches([rows], batch_size=2, multiple=1)) == 1
+    assert padding_ratio(LengthBatches([rows], batch_size=2, multiple=4)) == 28 / 24
     assert padding_ratio(LengthBatches([rows], batch_size=2, buckets=[16])) == 64 / 24
 
 
@@ -80,8 +85,10 @@ def test_padding_on_clue_is_as_small_as_promised(clue_data):
     with open(clue_data / "ocnli" / "dev.json", encoding="utf-8", newline="\n") as lines:
         pairs = [json.loads(line) for line in lines]
     rows = [[1] * min(128, len(p["sentence1"]) + len(p["sentence2"]) + 3) for p in pairs]
-    assert padding_ratio(LengthBatches([rows], shuffle=True)) < 1.03
-    assert padding_ratio(LengthBatches([rows], shuffle=True, buckets=BUCKETS)) < 1.30
+    assert padding_ratio(LengthBatches([rows], shuffle=True, multiple=1)) < 1.03
+    assert padding_ratio(LengthBatches([rows], shuffle=True, multiple=4)) < 1.07
+    assert padding_ratio(LengthBatches([rows], shuffle=True)) < 1.12
+    assert padding_ratio(LengthBatches([rows], shuffle=True, buckets=BUCKETS)) < 1.25
 
 
 def small_model():
@@ -111,6 +118,82 @@ def test_fit_and_predict_through_keras(buckets):
         np.testing.assert_allclose(outputs[i], expected, atol=1e-5)
 
 
+def test_matrices_of_candidates():
+    candidates = [[[1, 2, 3], [4]], [[5], []], [[6] * 9, [7] * 9]]
+    segments = [[[0] * len(row) for row in rows] for rows in candidates]
+    batches = LengthBatches([candidates, segments], [0, 1, 0], batch_size=2, multiple=4)
+    assert batches.lengths.tolist() == [3, 1, 9]
+    (ids, zeros), labels = batches[0]
+    assert ids.shape == zeros.shape == (2, 2, 9) and ids.dtype == "int32"
+    assert ids[0].tolist() == [[6] * 9, [7] * 9]
+    assert ids[1].tolist() == [[1, 2, 3] + [0] * 6, [4] + [0] * 8]
+    assert labels.tolist() == [0, 0]
+    assert batches[1][0][0].tolist() == [[[5, 0, 0, 0], [0] * 4]]
+    # 2 x 2 x 9 + 2 x 4 computed, 3 + 1 + 1 + 9 + 9 real
+    assert batches.tokens() == (44, 23)
+
+
+def test_targets_of_unequal_size():
+    rows = [[1] * n for n in (3, 5, 2)]
+    # one label per token follows the inputs' padding
+    batches = LengthBatches([rows], rows, batch_size=2, multiple=4, target_padding=-1)
+    assert batches[0][1].tolist() == [[1] * 5, [1, 1, 1, -1, -1]]
+    assert batches[1][1].tolist() == [[1, 1, -1, -1]]
+    # so does each such axis of a matrix; other axes take the longest of the batch
+    squares = [np.ones((n, n)) for n in (3, 5, 2)]
+    assert LengthBatches([rows], squares, batch_size=2, buckets=[16])[0][1].shape == (2, 16, 16)
+    spans = [[[0, 1]], [], [[0, 1], [1, 1], [1, 2]]]
+    spans = [np.reshape(s, (-1, 2)) for s in spans]
+    assert [y.shape for _, y in LengthBatches([rows], spans, batch_size=2)] == [
+        (2, 1, 2),
+        (1, 3, 2),
+    ]
+    static = LengthBatches([rows], spans, batch_size=2, buckets=[16])
+    assert [y.shape for _, y in static] == [(2, 3, 2), (1, 3, 2)]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_full_batches_lose_nothing_and_add_only_rows_of_weight_zero(shuffle):
+    rows = examples(100)
+    batches = LengthBatches([rows], np.arange(100), 32, BUCKETS, shuffle, full_batches=True)
+    seen = []
+    for (x,), y, weights in batches:
+        assert len(x) == len(y) == len(weights) == 32
+        assert not x[weights == 0].any() and not y[weights == 0].any()
+        seen += y[weights == 1].tolist()
+    assert sorted(seen) == list(range(100))
+    outputs = np.concatenate([x[:, 0] for (x,), _, _ in batches])
+    assert batches.restore(outputs).tolist() == list(range(1, 101))
+    assert batches.tokens()[0] == sum(x.size for (x,), _, _ in batches)
+
+
+def test_a_skipped_beginning_leaves_the_rest_as_it_was():
+    whole = LengthBatches([examples()], shuffle=True)
+    whole.set_epoch(3)
+    rest = LengthBatches([examples()], shuffle=True)
+    rest.set_epoch(3, skip=7)
+    assert first_tokens(rest) == first_tokens(whole)[7:]
+
+
+@on_tensorflow
+@pytest.mark.parametrize("full", [False, True])
+def test_as_tf_data(full):
+    rows = examples(100)
+    options = dict(buckets=BUCKETS, shuffle=True, full_batches=full)
+    batches = LengthBatches([rows, rows], np.arange(100), 32, **options)
+    again = LengthBatches([rows, rows], np.arange(100), 32, **options)
+    dataset = batches.to_tf_dataset()
+    (ids, _), *_ = dataset.element_spec
+    assert ids.shape.as_list() == [32 if full else None, None]
+    for epoch in range(2):
+        again.set_epoch(epoch)
+        for ours, theirs in zip(again, dataset.as_numpy_iterator(), strict=True):
+            flat = [*theirs[0], *theirs[1:]], [*ours[0], *ours[1:]]
+            for a, b in zip(*flat, strict=True):
+                assert a.dtype == b.dtype
+                np.testing.assert_array_equal(a, b)
+
+
 def test_bad_arguments_are_explained():
     with pytest.raises(ValueError, match="at least one example"):
         LengthBatches([[]])
@@ -118,5 +201,9 @@ def test_bad_arguments_are_explained():
         LengthBatches([[[1, 2]], [[1]]])
     with pytest.raises(ValueError, match="1 examples but 2 targets"):
         LengthBatches([[[1, 2]]], [0, 1])
+    with pytest.raises(ValueError, match="column 0 have between 1 and 2 lists"):
+        LengthBatches([[[[1]], [[1], [2]]]])
+    with pytest.raises(ValueError, match="same number of axes"):
+        LengthBatches([[[1], [2]]], [[1], 2])
     with pytest.raises(ValueError, match="17 tokens is longer than the last bucket, 16"):
         LengthBatches([[[1] * 17]], buckets=[16])
