@@ -17,6 +17,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SAMPLE = Path(__file__).parent / "sample"
 SAMPLE_WARNING = (
@@ -106,15 +107,26 @@ class Record(dict):
 
     where: str
 
-    def text(self, key: str) -> str:
-        """A normalised, non-empty text."""
+    def raw_text(self, key: str) -> str:
+        """A text as it stands in the file, so that indices into it hold."""
         value = self.get(key)
         if not isinstance(value, str):
             raise DataError(f"{self.where}: no text under {key!r}.")
-        value = normalize(value).strip()
+        return value
+
+    def text(self, key: str) -> str:
+        """A normalised, non-empty text."""
+        value = normalize(self.raw_text(key)).strip()
         if not value:
             raise DataError(f"{self.where}: the text under {key!r} is empty.")
         return value
+
+    def list_of_texts(self, key: str) -> list[str]:
+        """A non-empty list of normalised texts."""
+        values = self.get(key)
+        if not (isinstance(values, list) and values and all(isinstance(v, str) for v in values)):
+            raise DataError(f"{self.where}: no list of texts under {key!r}.")
+        return [normalize(value).strip() for value in values]
 
     def index(self, key: str, choices: Sequence[str]) -> int:
         """Position of the value among the choices."""
@@ -153,6 +165,28 @@ def read_records(path: Path, limit: int | None = None) -> list[Record]:
     if not records:
         raise DataError(f"{path} is empty.")
     return records
+
+
+def read_document(path: Path, kind: type) -> Any:
+    """Reads a file that is one JSON document.
+
+    Args:
+        kind: `list` or `dict`, whichever the document must be.
+
+    Raises:
+        DataError: the file is missing, not UTF-8, or no JSON document of that kind.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing; expected CLUE's official file of that name.")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8.") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}).") from None
+    if not isinstance(document, kind):
+        raise DataError(f"{path}: a JSON {kind.__name__} is expected.")
+    return document
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
