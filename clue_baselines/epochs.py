@@ -45,6 +45,10 @@ class AfterEpoch(keras.callbacks.Callback):
         """The epoch with the highest score (the first of equals)."""
         return max(self.history, key=lambda row: row[f"dev_{self.metric}"])
 
+    def on_train_begin(self, logs=None):
+        computed, real = self.batches.tokens()
+        print(f"Tokens per epoch: {real}, with padding {computed} ({computed / real:.2f} times)")
+
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.set_epoch(epoch)
         self.started = time.perf_counter()

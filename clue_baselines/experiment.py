@@ -50,14 +50,15 @@ def main(kind: type[Task], argv: list[str] | None = None):
         settings = parse(kind.options, kind.name, description, kind.defaults, argv)
         task = kind(settings)
         try:
-            strategy = get_strategy(settings.strategy)
+            strategy = get_strategy(settings.strategy, settings.devices)
         except (ValueError, RuntimeError) as error:
             raise DataError(str(error)) from None
         facts = machine.announce()
-        scores = [run(task, seed, strategy, facts) for seed in settings.seed]
-        if len(scores) > 1:
-            name = run_name(settings, scores[0]["data"])
-            results.report_seeds(Path(settings.output) / task.name, name, scores)
+        with machine.only_the_chief_writes(settings, strategy):
+            scores = [run(task, seed, strategy, facts) for seed in settings.seed]
+            if len(scores) > 1:
+                name = run_name(settings, scores[0]["data"])
+                results.report_seeds(Path(settings.output) / task.name, name, scores)
     except DataError as error:
         raise SystemExit(f"ERROR: {error}") from None
     except KeyboardInterrupt as stop:
@@ -82,7 +83,7 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
 
     texts = (text for record in train for text in task.texts(record))
     tokenizer = backbone.tokenizer_for(settings.model, source, texts, task.tokens)
-    prepare = Preparation(task, tokenizer, seed)
+    prepare = Preparation(task, tokenizer, seed, machine.is_tpu(strategy))
     train_batches = prepare(train, training=True).batches
     dev_split = prepare(dev)
     test_splits = {split: prepare(records) for split, records in tests.items()}
@@ -128,13 +129,15 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
 class Preparation:
     """Turns records into batches, padded to a few lengths where every length is compiled."""
 
-    def __init__(self, task: Task, tokenizer: WordPieceTokenizer, seed: int):
+    def __init__(self, task: Task, tokenizer: WordPieceTokenizer, seed: int, tpu: bool = False):
         self.task, self.tokenizer, self.seed = task, tokenizer, seed
         settings = task.settings
         self.compiled = settings.jit or keras.backend.backend() == "jax"
-        static = self.compiled or settings.strategy == "tpu"
+        static = self.compiled or tpu
         shorter = [length for length in BUCKETS if length < settings.maxlen]
         self.buckets = [*shorter, settings.maxlen] if static else None
+        self.multiple = machine.padding_multiple()
+        self.tpu = tpu
 
     def __call__(self, records: list[Record], training: bool = False) -> Split:
         examples = [self.task.examples(record, self.tokenizer, training) for record in records]
@@ -148,7 +151,9 @@ class Preparation:
             self.buckets,
             shuffle=training,
             seed=self.seed,
+            multiple=self.multiple,
             target_padding=-1,
+            full_batches=self.tpu,
         )
         return Split(records, examples, batches)
 

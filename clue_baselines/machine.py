@@ -1,13 +1,19 @@
 """What a run computes with: backend, devices, versions."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
+
+from clue_baselines.settings import Settings
+from keras_extras.training import is_chief
 
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "bert4keras")
 
@@ -93,3 +99,28 @@ def announce() -> dict:
     if warning:
         print(warning)
     return facts
+
+
+def is_tpu(strategy) -> bool:
+    """Whether a strategy computes on TPUs, which want every batch of the same few shapes."""
+    return type(strategy).__name__.startswith("TPUStrategy")
+
+
+def padding_multiple() -> int:
+    """What lengths are rounded up to: tensor cores want 8; 4 computes less on a CPU."""
+    return 8 if any(not device.startswith("CPU") for device in devices()) else 4
+
+
+@contextlib.contextmanager
+def only_the_chief_writes(settings: Settings, strategy) -> Iterator[None]:
+    """Of several workers, the others do all the same, silently and in a temporary folder."""
+    if is_chief(strategy):
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+        if settings.resume:
+            run = Path(settings.resume)
+            settings.resume = str(shutil.copytree(run, Path(folder) / run.name))
+        settings.output = folder
+        with contextlib.redirect_stdout(nowhere):
+            yield

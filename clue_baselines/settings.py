@@ -10,7 +10,7 @@ from clue_baselines.data import DataError
 
 OPTIMIZERS = ("auto", "adafactor", "adamw", "adam", "lion", "tiger")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16")
-CHANGEABLE_ON_RESUME = ("epochs", "strategy", "tensorboard", "jit")
+CHANGEABLE_ON_RESUME = ("epochs", "strategy", "devices", "tensorboard", "jit")
 
 
 def setting(default, help: str, **flag):
@@ -56,7 +56,10 @@ class Settings:
     output: str = setting("results", "folder of results; a run is <output>/<task>/<name>")
     name: str = setting("", "name of the run; default: made of model, data and seed")
     resume: str = setting("", "go on with an interrupted run, given its folder")
-    strategy: str = setting("auto", "devices: auto, one, mirrored, multiworker, tpu or cpu:N")
+    strategy: str = setting(
+        "auto", "tf.distribute: auto, one_device, mirrored, multi_worker, tpu or cpu:N"
+    )
+    devices: int = setting(0, "how many devices 'mirrored' takes; without a GPU logical CPUs")
     tensorboard: bool = setting(False, "also write logs for TensorBoard")
     jit: bool = setting(False, "compile with XLA; pads to a few fixed lengths")
 

@@ -6,33 +6,61 @@ import sys
 import keras
 import pytest
 
-from keras_extras.training import get_strategy, strategy_scope
+from keras_extras.training import get_strategy, is_chief, strategies, strategy_scope
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's"
 )
 
 
-def test_one_is_no_strategy():
-    assert get_strategy("one") is None
+@pytest.fixture(autouse=True)
+def no_cluster(monkeypatch):
+    """Nothing of the machine's own description of a cluster."""
+    for variable in ("TF_CONFIG", *strategies.TPU_VARIABLES):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(strategies, "TPU_FILES", ("/nowhere/*", "/nowhere/*"))
+
+
+def test_one_device_is_no_strategy():
+    assert get_strategy("one_device") is None
+    assert is_chief(None)
     with strategy_scope(None):
         assert keras.layers.Dense(2)(keras.ops.ones((1, 3))).shape == (1, 2)
 
 
-@pytest.mark.parametrize("name", ["two", "cpu", "cpu:0", "cpu:x", "one:2", ""])
+@pytest.mark.parametrize("name", ["two", "cpu", "cpu:0", "cpu:x", "cpu:N", "one_device:2", ""])
 def test_unknown_names_list_the_known_ones(name):
-    with pytest.raises(ValueError, match="choose one of auto, one, mirrored, multiworker, tpu"):
+    with pytest.raises(ValueError, match="choose one of auto, one_device, mirrored, multi_worker"):
         get_strategy(name)
 
 
+@pytest.mark.parametrize("name", ["one_device", "cpu:2", "multi_worker", "tpu"])
+def test_a_number_of_devices_goes_with_mirrored_only(name):
+    with pytest.raises(ValueError, match="devices=2 goes with 'mirrored' only"):
+        get_strategy(name, devices=2)
+    with pytest.raises(ValueError, match="devices=-1"):
+        get_strategy("mirrored", devices=-1)
+
+
 @on_tensorflow
-def test_auto_without_several_gpus_is_one_device():
+def test_auto_says_what_it_picks_and_why(monkeypatch, capsys, tmp_path):
     import tensorflow as tf
 
-    if len(tf.config.list_logical_devices("GPU")) > 1:
-        assert isinstance(get_strategy("auto"), tf.distribute.MirroredStrategy)
-    else:
-        assert get_strategy("auto") is None
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("with a GPU the answers are others")
+    assert get_strategy("auto") is None
+    assert "Strategy: one_device (TensorFlow sees no GPU and no TPU)" in capsys.readouterr().out
+    assert get_strategy("auto", devices=1) is None
+    assert "Strategy: one_device (1 device is asked for)" in capsys.readouterr().out
+    assert strategies.choose(2) == ("mirrored", "2 devices are asked for")
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert strategies.choose(0) == ("multi_worker", "TF_CONFIG describes workers")
+    monkeypatch.setenv("TPU_NAME", "local")
+    assert strategies.choose(0) == ("tpu", "the environment variable TPU_NAME shows a TPU")
+    monkeypatch.delenv("TPU_NAME")
+    (tmp_path / "accel0").touch()
+    monkeypatch.setattr(strategies, "TPU_FILES", (f"{tmp_path}/accel[0-9]*", "/nowhere/*"))
+    assert strategies.choose(0) == ("tpu", f"{tmp_path}/accel0 shows a TPU")
 
 
 @on_tensorflow
@@ -40,18 +68,39 @@ def test_what_is_not_there_is_said():
     import tensorflow as tf
 
     tf.constant(1)  # TensorFlow has started: the CPU cannot be split any more
-    if not tf.config.list_logical_devices("GPU"):
+    if not tf.config.list_physical_devices("GPU"):
         with pytest.raises(RuntimeError, match="'mirrored' needs a GPU"):
             get_strategy("mirrored")
     with pytest.raises(RuntimeError, match="before TensorFlow runs its first operation"):
         get_strategy("cpu:7")
+    with pytest.raises(RuntimeError, match="found no TPU"):
+        get_strategy("tpu")
+
+
+@on_tensorflow
+@pytest.mark.parametrize(
+    "config, complaint",
+    [
+        ("", "needs TF_CONFIG, which is not set"),
+        ("{", "TF_CONFIG is broken"),
+        ('{"cluster": {}, "task": {"type": "worker", "index": 0}}', "broken .*'worker'"),
+        (
+            '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+            "names 1 workers, but index 1",
+        ),
+    ],
+)
+def test_a_broken_tf_config_is_explained(monkeypatch, config, complaint):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match=complaint):
+        get_strategy("multi_worker")
 
 
 TWO_CPUS = """
 import keras, numpy as np
-from keras_extras.training import LengthBatches, get_strategy, strategy_scope
-strategy = get_strategy("cpu:2")
-assert strategy.num_replicas_in_sync == 2
+from keras_extras.training import LengthBatches, get_strategy, is_chief, strategy_scope
+strategy = get_strategy("mirrored", devices=2)
+assert strategy.num_replicas_in_sync == 2 and is_chief(strategy)
 keras.utils.set_random_seed(0)
 rows = [[i % 7 + 1] * (3 + i % 9) for i in range(96)]
 with strategy_scope(strategy):
@@ -78,7 +127,7 @@ def test_two_logical_cpus_train_and_predict(run_python):
 def test_jax_is_told_that_tf_distribute_is_not_for_it(jax_python, run_python):
     script = (
         "from keras_extras.training import get_strategy\n"
-        "assert get_strategy('auto') is None and get_strategy('one') is None\n"
+        "assert get_strategy('auto') is None and get_strategy('one_device') is None\n"
         "try: get_strategy('mirrored')\n"
         "except ValueError as error: print(error)\n"
     )

@@ -1,0 +1,95 @@
+"""The launcher: TF_CONFIG, prefixed output, and an end for all when one fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_extras.training.launch import launch, main
+
+SAY_CONFIG = """
+import json, os, sys
+config = json.loads(os.environ["TF_CONFIG"])
+print(json.dumps([config, sys.argv[1:]]))
+"""
+
+# Worker 1 fails in the way that is asked for; worker 0 would run for a long time
+FAIL = """
+import json, os, signal, sys, time
+if json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 0:
+    print("I am", os.getpid())
+    time.sleep(100)
+time.sleep(100 if sys.argv[1] == "never" else 1)
+if sys.argv[1] == "exit":
+    raise SystemExit("no data")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(text):
+        path = tmp_path / "script.py"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_every_worker_knows_all_and_itself(script, capfd):
+    assert launch([script(SAY_CONFIG), "--epochs", "3"], workers=3) == 0
+    lines = sorted(capfd.readouterr().out.splitlines())
+    assert [line[:4] for line in lines] == ["[0] ", "[1] ", "[2] "]
+    configs = [json.loads(line[4:]) for line in lines]
+    addresses = configs[0][0]["cluster"]["worker"]
+    assert len(set(addresses)) == 3
+    assert all(address.startswith("127.0.0.1:") for address in addresses)
+    for index, (config, arguments) in enumerate(configs):
+        assert config["cluster"] == {"worker": addresses}
+        assert config["task"] == {"type": "worker", "index": index}
+        assert arguments == ["--epochs", "3"]
+
+
+@pytest.mark.parametrize(
+    "how, code, message",
+    [("exit", 1, "Worker 1 ended with 1"), ("kill", 137, "Worker 1 was killed by SIGKILL")],
+)
+def test_when_one_fails_all_are_ended(script, capfd, how, code, message):
+    started = time.monotonic()
+    assert launch([script(FAIL), how]) == code
+    assert time.monotonic() - started < 30
+    said = capfd.readouterr()
+    assert f"{message}; the other is ended too." in said.err and "--resume" in said.err
+    assert ("[1] no data" in said.out) == (how == "exit")
+    assert gone(int(said.out.split("I am ")[1].split()[0]))
+
+
+def gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_command_line_and_its_end_by_a_signal(script, number):
+    # by its path: `-m` would first import the whole package
+    command = [sys.executable, sys.modules[launch.__module__].__file__, script(FAIL), "never"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pid = int(process.stdout.readline().split()[-1])
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Stopped; ending the workers." in errors and "Traceback" not in errors
+    assert gone(pid)
+
+
+def test_bad_arguments(tmp_path):
+    for arguments in (["--workers", "0", __file__], [str(tmp_path / "none.py")], []):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
