@@ -1,5 +1,6 @@
 """ChildTuning: fine-tune a part of the weights, drawn anew each step or chosen once."""
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -12,6 +13,7 @@ from keras_extras.optimizers.selecting import check_patterns, select
 from keras_extras.optimizers.sparse import to_dense
 
 MODES = ("F", "D", "update")
+ROWS, WIDTH = 512, 64  # how many weights a draw decides at once, and in what pieces
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")
@@ -123,10 +125,23 @@ class ChildTuning(Extension):
                     "optimizer.find_child_network(model, dataset) before training."
                 )
             mask = self._child_masks[self.index_of(variable)]
+            return ops.cast(mask, dtype) / self.reserve_p
+        size = math.prod(variable.shape)
+        if size <= ROWS * WIDTH:
+            mask = self._draw(tuple(variable.shape), dtype)
         else:
-            draws = keras.random.uniform(tuple(variable.shape), seed=self._child_seeds)
-            mask = draws < self.reserve_p
-        return ops.cast(mask, dtype) / self.reserve_p
+            # Drawing a number costs more than Adam's whole step of a weight, copying one little.
+            pieces = math.ceil(size / WIDTH)
+            rows = keras.random.randint((pieces,), 0, ROWS, "int32", seed=self._child_seeds)
+            mask = ops.take(self._draw((ROWS, WIDTH), dtype), rows, axis=0)
+            mask = ops.reshape(mask, (-1,))
+            mask = mask if pieces * WIDTH == size else mask[:size]
+        return ops.reshape(mask, variable.shape)
+
+    def _draw(self, shape, dtype):
+        """1/p with probability p, else 0."""
+        draws = keras.random.uniform(shape, seed=self._child_seeds)
+        return ops.cast(draws < self.reserve_p, dtype) / self.reserve_p
 
     def get_config(self):
         patterns = self._child_patterns
@@ -147,6 +162,11 @@ def extend_with_child_tuning(BaseOptimizer: type, name: str | None = None) -> ty
     `optimizer.find_child_network(model, dataset)` determines before training. Mode `"update"` draws
     as F does but masks the update (update dropout). In SGD, F leaves the expected step as it is and
     adds (1 − p)/p·(μ² + σ²) to its variance; Adam's steps become √p times as long.
+
+    The entries of a mask of up to 32768 weights are independent. A larger mask is put together of
+    pieces of 64, each of them chosen at random from 512 that are drawn anew in every step: so two
+    of its entries are independent unless 64 divides their distance, and then they are the same
+    draw with probability 1/512.
 
     The new class takes `child_tuning_mode` (default `"F"`), `reserve_p` (p, default 0.3),
     `include_in_child_tuning` (regular expressions searched in the variables' paths, default all;

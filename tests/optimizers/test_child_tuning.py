@@ -36,6 +36,23 @@ def test_random_masks_have_the_mean_and_variance_of_the_formula():
     np.testing.assert_allclose(shares, p**2 + (1 - p) ** 2, atol=0.04)  # drawn anew each step
 
 
+def test_large_masks_are_of_entries_that_are_hardly_correlated():
+    """300 masks of 40 × 1000 + 1 weights: their mean, and correlations over steps by distance."""
+    p, size = 0.3, 40_001
+    masks = steps_of(ChildSGD(1.0, reserve_p=p, child_tuning_seed=1), [1.0] * 300, size) != 0
+    assert masks.mean() == pytest.approx(p, abs=0.005)
+    np.testing.assert_allclose(masks.mean(0), p, atol=5.5 * np.sqrt(p * (1 - p) / 300))
+    centered = masks - p
+
+    def correlation(distance):
+        return np.mean(centered[:, distance:] * centered[:, :-distance]) / (p * (1 - p))
+
+    for distance in (1, 7, 63, 65, 1000):
+        assert abs(correlation(distance)) < 0.0012
+    for distance in (64, 640):
+        assert correlation(distance) == pytest.approx(1 / 512, abs=0.0012)
+
+
 def test_adam_makes_steps_shorter_by_the_root_of_p():
     """For a constant gradient, |E m|/√(E v) = g/√(g²/p)."""
     p = 0.25

@@ -1,0 +1,82 @@
+"""The optimizer of a run: its flags, in every combination that makes sense."""
+
+import keras
+import numpy as np
+import pytest
+
+from clue_baselines.data import DataError
+from clue_baselines.recipes import averaged_weights, make_optimizer
+from clue_baselines.settings import Settings
+
+
+def test_flags_compose():
+    settings = Settings(
+        optimizer="adam",
+        weight_decay=0.02,
+        lr_schedule="10:1,100:0.5",
+        accumulate=4,
+        lookahead=True,
+        ema=0.99,
+        child_tuning=0.3,
+        layer_adaptation=True,
+        lazy=True,
+        low_rank=2,
+    )
+    optimizer, said = make_optimizer(settings, pretrained=False)
+    assert said == (
+        "Adam 0.0002, steps of rank 2, lazy embeddings, child tuning 0.3, weight decay 0.02, "
+        "layer adaptation, rate times 10:1,100:0.5, lookahead, averaged weights 0.99, "
+        "4 batches accumulated (as asked)"
+    )
+    config = optimizer.get_config()
+    assert config["tower"]["base"] == "Adam" and len(config["tower"]["extensions"]) == 9
+    wanted = {
+        "rank": 2,
+        "reserve_p": 0.3,
+        "weight_decay_rate": 0.02,
+        "lr_schedule": {10: 1.0, 100: 0.5},
+        "ema_momentum": 0.99,
+        "grad_accum_steps": 4,
+    }
+    assert {name: config[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw", "adam", "lion", "tiger"])
+def test_plain_optimizers(name):
+    optimizer, said = make_optimizer(Settings(optimizer=name, learning_rate=0.125), False)
+    assert "0.125" in said and "as asked" in said
+    assert float(optimizer.learning_rate) == 0.125
+    assert ("weight_decay_rate" in optimizer.get_config()) == (name == "adamw")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "tiger", "accumulate": 2}, "Tiger 0.001, 2 batches .* by itself"),
+        ({"lr_schedule": "fast"}, "--lr-schedule fast: not a list of STEP:FACTOR"),
+        ({"lr_schedule": "-5:1"}, "lr_schedule"),
+    ],
+)
+def test_what_does_not_go_together(settings, message):
+    with pytest.raises(DataError, match=message):
+        make_optimizer(Settings(**settings), False)
+
+
+def test_averaged_weights():
+    """Lion goes from 1 to 3/4 and 1/2, which average to (¼·¾ + ½·½)/¾."""
+    weight = keras.Variable(1.0)
+    optimizer, _ = make_optimizer(Settings(optimizer="lion", learning_rate=0.25, ema=0.5), False)
+    for scaled in (optimizer, keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1.0)):
+        weight.assign(1.0)
+        scaled.build([weight])
+        for variable in optimizer.variables:
+            if variable.path != optimizer.learning_rate.path:
+                variable.assign(np.zeros(variable.shape))
+        for _ in range(2):
+            scaled.apply([keras.ops.ones(())], [weight])
+        with averaged_weights(scaled):
+            assert float(weight) == pytest.approx((0.25 * 0.75 + 0.5 * 0.5) / 0.75)
+        assert float(weight) == 0.5
+    plain, _ = make_optimizer(Settings(), False)
+    with averaged_weights(plain):
+        assert float(weight) == 0.5
