@@ -1,12 +1,7 @@
-"""The tasks' official scores that are more than an accuracy, and their standard errors.
-
-Every function returns a share between 0 and 1, or what it takes per record to get one.
-"""
+"""What a record scores by the official metrics that are more than an accuracy."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-
-import numpy as np
+from collections.abc import Collection, Iterable, Sequence
 
 from clue_baselines.treebank import words
 
@@ -84,60 +79,18 @@ def longest_common_run(first: Sequence[str], second: Sequence[str]) -> int:
     return longest
 
 
-def entity_counts(
-    predicted: Sequence[Iterable[Entity]],
-    truth: Sequence[Iterable[Entity]],
-    kind: str | None = None,
-) -> np.ndarray:
-    """Per record the numbers of right, predicted and true entities.
+def entity_marks(
+    predicted: Collection[Entity], truth: Collection[Entity], kind: str | None = None
+) -> tuple[int, int]:
+    """What a record adds to parts and wholes of F1: 2 · right, predicted + true.
 
     An entity is right if type, first and last character are all as in the truth.
 
     Args:
-        predicted, truth: one collection of entities per record.
         kind: count this type only; None counts all.
 
-    Returns:
-        Array `(records, 3)`.
+    >>> entity_marks([("name", 0, 2), ("game", 5, 6)], [("name", 0, 2)])
+    (2, 3)
     """
-    rows = []
-    for ours, theirs in zip(predicted, truth, strict=True):
-        ours, theirs = ({e for e in some if kind in (None, e[0])} for some in (ours, theirs))
-        rows.append((len(ours & theirs), len(ours), len(theirs)))
-    return np.array(rows, dtype=float).reshape(-1, 3)
-
-
-def f1(counts: np.ndarray) -> float:
-    """F1 of summed counts (right, predicted, true): 2 right / (predicted + true), 0 if none.
-
-    >>> f1(np.array([[1, 2, 1], [2, 2, 3]]))
-    0.75
-    """
-    right, predicted, true = np.sum(counts, axis=0)
-    return float(2 * right / (predicted + true)) if predicted + true else 0.0
-
-
-def jackknife_error(rows: np.ndarray, score: Callable[[np.ndarray], float] | None = None) -> float:
-    """Standard error of a score over independent records: the jackknife.
-
-    With θ_i the score without record i: sqrt((n - 1) / n · Σ (θ_i - mean θ)²). For a mean this is
-    the usual s / sqrt(n).
-
-    Args:
-        rows: one row per record. Its sum is all that the score may depend on.
-        score: maps the rows' array `(k, columns)` to the score. Default: the mean of the rows.
-
-    Source: Efron, "The Jackknife, the Bootstrap and Other Resampling Plans" (1982).
-
-    >>> round(jackknife_error(np.array([0.0, 1.0, 1.0, 0.0])), 4)
-    0.2887
-    """
-    n = len(rows)
-    if n < 2:
-        return float("nan")
-    total = np.sum(rows, axis=0)
-    if score is None:
-        without = (total - rows) / (n - 1)
-    else:
-        without = np.array([score((total - row)[None]) for row in rows])
-    return float(np.sqrt((n - 1) / n * np.sum((without - without.mean()) ** 2)))
+    ours, theirs = ({e for e in some if kind in (None, e[0])} for some in (predicted, truth))
+    return 2 * len(ours & theirs), len(ours) + len(theirs)

@@ -18,13 +18,23 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
 
 
 def class_table(matrix: np.ndarray, names: Sequence[str]) -> str:
-    """Precision, recall and F1 of every class as aligned text; a dash where nothing is defined."""
-    lines = [f"{'class':<22}{'rows':>7}{'precision':>11}{'recall':>9}{'F1':>8}"]
-    for i, name in enumerate(names):
-        right, rows, predicted = matrix[i, i], matrix[i].sum(), matrix[:, i].sum()
-        shares = [(right, predicted), (right, rows), (2 * right, rows + predicted)]
+    """Precision, recall and F1 of every class as aligned text, from a confusion matrix."""
+    counts = np.stack([matrix.diagonal(), matrix.sum(axis=0), matrix.sum(axis=1)], axis=1)
+    return count_table("class", names, "rows", counts)
+
+
+def count_table(kind: str, names: Sequence[str], unit: str, counts: np.ndarray) -> str:
+    """Precision, recall and F1 as aligned text; a dash where nothing is defined.
+
+    Args:
+        kind, unit: what the lines are, and what is counted.
+        names, counts: a line's name, and how many are right, predicted and true.
+    """
+    lines = [f"{kind:<22}{unit:>7}{'precision':>11}{'recall':>9}{'F1':>8}"]
+    for name, (right, predicted, true) in zip(names, counts, strict=True):
+        shares = [(right, predicted), (right, true), (2 * right, true + predicted)]
         cells = [f"{100 * part / whole:.1f}" if whole else "-" for part, whole in shares]
-        lines.append(f"{name:<22}{rows:>7}{cells[0]:>11}{cells[1]:>9}{cells[2]:>8}")
+        lines.append(f"{name:<22}{true:>7}{cells[0]:>11}{cells[1]:>9}{cells[2]:>8}")
     return "\n".join(lines) + "\n"
 
 

@@ -39,7 +39,7 @@ def write_predictions(
     Raises:
         DataError: predictions and test ids do not match.
     """
-    found = [i for answer in answers for i in (answer if one_object else [answer["id"]])]
+    found = [i for answer in answers for i in (answer if one_object else [str(answer["id"])])]
     missing, extra = Counter(ids) - Counter(found), Counter(found) - Counter(ids)
     if missing or extra:
         raise DataError(

@@ -31,7 +31,7 @@ class LengthBatches(keras.utils.PyDataset):
             of its longest list and the same in every column.
         targets: one label or array per example, or None. Arrays may differ in size: an axis that
             always has the example's length is padded as the inputs are, any other to the longest
-            of the batch (with `buckets`: of all examples).
+            of all examples: Keras on TensorFlow allows no shape that the first batches rule out.
         batch_size: examples per batch. Default 32.
         buckets: lengths to pad to, such as `BUCKETS`; each batch takes the smallest that holds
             it. For XLA, TPU and JAX, which compile every new shape anew. Default None.
@@ -137,10 +137,9 @@ class LengthBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int):
         rows = self.batches[index]
         length, size = self.padded_length(rows), self.batch_size
-        static = self.buckets is not None
         batch = [tuple(column.batch(rows, length) for column in self.inputs)]
         if self.targets is not None:
-            batch.append(self.targets.batch(rows, length, static))
+            batch.append(self.targets.batch(rows, length))
         if not self.full_batches:
             return tuple(batch)
         if self.targets is None:
@@ -244,19 +243,17 @@ class Targets:
         if self.ragged and len(rows) == len(lengths):
             self.follows = (shapes == lengths[:, None]).all(axis=0)
 
-    def batch(self, rows: np.ndarray, length: int, static: bool) -> np.ndarray:
+    def batch(self, rows: np.ndarray, length: int) -> np.ndarray:
         """The targets of those examples as one array.
 
         Args:
             rows: numbers of the examples.
             length: to which the inputs of this batch are padded.
-            static: pad to the longest of all targets, not of this batch.
         """
         if not self.ragged:
             return self.rows[rows]
         values = [self.rows[row] for row in rows]
-        longest = self.longest if static else np.max([v.shape for v in values], axis=0)
-        shape = np.where(self.follows, length, longest)
+        shape = np.where(self.follows, length, self.longest)
         batch = np.full((len(rows), *shape), self.padding, values[0].dtype)
         for line, value in zip(batch, values, strict=True):
             line[tuple(map(slice, value.shape))] = value

@@ -1,18 +1,10 @@
 """The official metrics, against values worked out by hand and words cut by NLTK."""
 
-import math
-
 import numpy as np
 import pytest
 
-from clue_baselines.metrics import (
-    answer_f1,
-    entity_counts,
-    exact_match,
-    f1,
-    jackknife_error,
-    segments,
-)
+from clue_baselines import results
+from clue_baselines.metrics import answer_f1, entity_marks, exact_match, segments
 from clue_baselines.treebank import words
 
 
@@ -68,39 +60,22 @@ def test_words_are_cut_as_by_nltk(text, cut):
     assert words(text) == cut.split()
 
 
-def test_entity_f1_needs_type_and_both_ends():
-    truth = [[("name", 0, 2), ("game", 5, 6)], [("name", 1, 1)], []]
-    predicted = [[("name", 0, 2), ("name", 5, 6)], [("name", 1, 2)], [("game", 0, 0)]]
-    counts = entity_counts(predicted, truth)
-    assert counts.tolist() == [[1, 2, 2], [0, 1, 1], [0, 1, 0]]
-    assert f1(counts) == pytest.approx(2 * 1 / (4 + 3))
-    assert f1(entity_counts(predicted, truth, "name")) == pytest.approx(2 * 1 / (3 + 2))
-    assert f1(entity_counts(predicted, truth, "game")) == 0
-    assert f1(entity_counts([[]], [[]])) == 0
-    twice = entity_counts([[("name", 0, 2), ("name", 0, 2)]], [[("name", 0, 2)]])
-    assert twice.tolist() == [[1, 1, 1]]
+def test_an_entity_is_right_by_type_and_both_ends():
+    truth = [("name", 0, 2), ("game", 5, 6), ("name", 8, 8)]
+    predicted = [("name", 0, 2), ("name", 5, 6), ("name", 8, 9)]
+    assert entity_marks(predicted, truth) == (2, 6)
+    assert entity_marks(predicted, truth, "name") == (2, 5)
+    assert entity_marks(predicted, truth, "game") == (0, 1)
+    assert entity_marks([], []) == (0, 0)
+    assert entity_marks(2 * truth[:1], truth[:1]) == (2, 2)
 
 
-def test_jackknife_of_a_mean_is_the_usual_standard_error():
-    rows = np.array([0.2, 0.9, 0.4, 0.4, 1.0])
-    assert jackknife_error(rows) == pytest.approx(rows.std(ddof=1) / math.sqrt(5))
-    share = np.array([1.0] * 30 + [0.0] * 70)
-    assert jackknife_error(share) == pytest.approx(math.sqrt(0.3 * 0.7 / 99))
-    assert math.isnan(jackknife_error(rows[:1]))
-
-
-def test_jackknife_of_f1_by_hand():
-    counts = np.array([[1, 1, 2], [0, 1, 1], [2, 2, 2]])
-    # left out one by one: (0+2) of 6, (1+2) of 7, (1+0) of 5 entities
-    left_out = [4 / 6, 6 / 7, 2 / 5]
-    mean = sum(left_out) / 3
-    expected = math.sqrt(2 / 3 * sum((x - mean) ** 2 for x in left_out))
-    assert jackknife_error(counts, f1) == pytest.approx(expected)
-
-
-def test_jackknife_of_f1_agrees_with_the_bootstrap():
+def test_the_error_of_micro_f1_agrees_with_the_bootstrap():
     rng = np.random.default_rng(0)
     right = rng.integers(0, 3, 400)
-    counts = np.stack([right, right + rng.integers(0, 2, 400), right + rng.integers(0, 3, 400)], 1)
-    again = [f1(counts[rng.integers(0, 400, 400)]) for _ in range(1000)]
-    assert jackknife_error(counts, f1) == pytest.approx(np.std(again), rel=0.1)
+    missed, wrong = rng.integers(0, 3, (2, 400))
+    parts, wholes = 2 * right, 2 * right + missed + wrong
+    score, error = results.ratio(parts, wholes)
+    assert score == pytest.approx(2 * right.sum() / (2 * right.sum() + missed.sum() + wrong.sum()))
+    draws = rng.integers(0, 400, (2000, 400))
+    assert error == pytest.approx(np.std(parts[draws].sum(1) / wholes[draws].sum(1)), rel=0.06)
