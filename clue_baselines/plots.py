@@ -40,12 +40,13 @@ def count_table(kind: str, names: Sequence[str], unit: str, counts: np.ndarray) 
 
 def plot_confusion(path: Path, matrix: np.ndarray, names: Sequence[str], title: str):
     """The confusion matrix as PNG, each row scaled to shares of its true class."""
-    figure = new_figure(2.5 + 0.45 * len(names), 2 + 0.42 * len(names))
+    cell, size = (0.45, 10) if len(names) <= 40 else (0.12, 5)
+    figure = new_figure(max(5, 2.5 + cell * len(names)), max(3, 2 + cell * len(names)))
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=size)
+    axes.set_yticks(range(len(names)), names, fontsize=size)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     if len(names) <= 20:
         for (i, j), count in np.ndenumerate(matrix):

@@ -54,7 +54,7 @@ def span(record, text: str, number: int) -> tuple[int, int]:
     start, words = (target.get(key) if isinstance(target, dict) else None for key in keys)
     if not (isinstance(start, int) and isinstance(words, str) and words):
         raise DataError(f"{record.where}: 'target' needs {keys[0]} and {keys[1]}.")
-    if text[start : start + len(words)] != words:
+    if start < 0 or text[start : start + len(words)] != words:
         raise DataError(f"{record.where}: {keys[1]} {words!r} does not stand at {keys[0]} {start}.")
     return start, start + len(words)
 
