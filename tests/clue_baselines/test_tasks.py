@@ -5,16 +5,18 @@ import itertools
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
-from clue_baselines import data, predictions
+from clue_baselines import backbone, data, predictions
 from clue_baselines.chid import assign
 from clue_baselines.data import DataError, Record, Source
 from clue_baselines.sample import make_samples
 from clue_baselines.task import Task
 from clue_baselines.wsc import marked
 from keras_extras.tokenization import WordPieceTokenizer
+from tests.clue_baselines.conftest import CONFIG
 
 CHARACTERS = "小明说他饿帮红水土稻高产书在桌上哪里下天地不知无效答案猫狗鱼一二三四五六七八九十好"
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused1]", *"_[]|,.;；?:", *CHARACTERS]
@@ -160,6 +162,24 @@ def test_csl_joins_keywords():
     for keywords in ([], "水稻", ["水", 3], None):
         with pytest.raises(DataError, match="line 7: no list of texts under 'keyword'"):
             task("csl").examples(record(abst="水", keyword=keywords), TOKENIZER, True)
+
+
+def test_choices_are_scored_one_by_one(tmp_path):
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(CONFIG | {"attention_probs_dropout_prob": 0.0}))
+    bert = backbone.load(str(path), TOKENIZER, 20)
+    model = task("c3").build(bert)
+    assert [tensor.shape for tensor in model.outputs] == [(None, 4)]
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(3, 12, size=(3, 4))
+    ids = rng.integers(1, len(TOKENS), size=(3, 4, 11)) * (np.arange(11) < lengths[..., None])
+    segments = rng.integers(0, 2, size=ids.shape) * (ids > 0)
+    scores = keras.ops.convert_to_numpy(model([ids, segments]))
+    kernel, bias = map(keras.ops.convert_to_numpy, model.get_layer("scores").weights)
+    for (i, j), length in np.ndenumerate(lengths):
+        row = [x[i, j, None, :length] for x in (ids, segments)]
+        first = keras.ops.convert_to_numpy(bert.model(row))[0, 0]
+        assert scores[i, j] == pytest.approx(float(first @ kernel[:, 0] + bias[0]), abs=1e-5)
 
 
 QUESTION = {"question": "书在哪里？", "choice": ["桌上", "地下", "不知"], "answer": "地下"}
