@@ -65,7 +65,7 @@ class AdaX(OptimizerState, keras.optimizers.Optimizer):
             return
         super().build(variables)
         self._momentums, self._velocities = self.add_optimizer_variables(
-            variables, ["momentum", "velocity"]
+            variables, ["momentum", "corrected_velocity"]
         )
 
     def update_step(self, gradient, variable, learning_rate):

@@ -108,20 +108,16 @@ class KerasSeams:
         import tensorflow as tf
 
         def add(total, gradient):
-            gradient = tf.cast(gradient, total.dtype)
             ops.cond(
                 restart,
                 lambda: self.assign(total, to_dense(gradient)),
                 lambda: self.assign_add(total, gradient),
             )
 
-        def add_all(distribution, gradients):
-            for total, gradient in zip(sums, gradients, strict=True):
-                distribution.extended.update(total.value, add, args=(gradient,), group=False)
-
-        tf.__internal__.distribute.interim.maybe_merge_call(
-            add_all, tf.distribute.get_strategy(), gradients
-        )
+        # Under tf.distribute each replica adds the same sums to its own copy: no merge call, which
+        # could not stand in a condition around the step (loss scaling, steps left out).
+        for total, gradient in zip(sums, gradients, strict=True):
+            add(total, tf.cast(gradient, total.dtype))
 
 
 class CountsUpdates:

@@ -1,8 +1,14 @@
 """The state that optimizers keep per variable: its precision, and loading it."""
 
+import json
+import re
+from collections import Counter
+
 import keras
+import numpy as np
 
 HALF_PRECISION = ("float16", "bfloat16")
+KINDS = "kinds"
 
 
 def is_half(variable) -> bool:
@@ -19,7 +25,8 @@ class OptimizerState:
     """Mixin for optimizers: state in float32 for half-precision variables, and strict loading.
 
     A moving average with momentum 0.999 does not move in bfloat16, which has 8 bits. A saved state
-    of another size raises an error, where Keras skips it with a warning.
+    of another size raises an error, where Keras skips it with a warning; so does one of other
+    kinds, say of momenta where this optimizer has slow weights, which Keras does not notice.
     """
 
     def build(self, variables):
@@ -30,16 +37,30 @@ class OptimizerState:
 
     def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
         """A variable of the shape of `reference_variable`, float32 if that is half-precision."""
+        name = name or "var"
         if not is_half(reference_variable):
-            return super().add_variable_from_reference(reference_variable, name, initializer)
-        path = getattr(reference_variable, "path", None) or reference_variable.name
-        return self.add_variable(
-            shape=reference_variable.shape,
-            initializer=initializer,
-            dtype=working_dtype(reference_variable),
-            layout=getattr(reference_variable, "_layout", None),
-            name=f"{path}_{name or 'var'}".replace("/", "_").replace(":", "_"),
-        )
+            made = super().add_variable_from_reference(reference_variable, name, initializer)
+        else:
+            path = getattr(reference_variable, "path", None) or reference_variable.name
+            made = self.add_variable(
+                shape=reference_variable.shape,
+                initializer=initializer,
+                dtype=working_dtype(reference_variable),
+                layout=getattr(reference_variable, "_layout", None),
+                name=f"{path}_{name}".replace("/", "_").replace(":", "_"),
+            )
+        self.__dict__.setdefault("_kinds", {})[made.name] = name
+        return made
+
+    def state_kinds(self) -> list[str]:
+        """What each variable of the state is: `iteration`, `momentum` …, whatever the model."""
+        kinds = self.__dict__.get("_kinds", {})
+        return [kinds.get(v.name, re.sub(r"(_\d+)+$", "", v.name)) for v in self.variables]
+
+    def save_own_variables(self, store):
+        """Put the state into `store`, and what each of its variables is."""
+        super().save_own_variables(store)
+        store[KINDS] = np.frombuffer(json.dumps(self.state_kinds()).encode(), "uint8")
 
     def load_own_variables(self, store):
         """Set the state from `store`; see `keras.optimizers.Optimizer.load_own_variables`.
@@ -48,14 +69,25 @@ class OptimizerState:
             ValueError: if the store holds neither the state of this optimizer nor that of one that
                 was saved before its first step (which has only the iteration and the rate).
         """
-        saved, variables = len(store.keys()), self.variables
+        saved, variables, kinds = len(store.keys()), self.variables, self.state_kinds()
+        found = None
+        if KINDS in store.keys():  # files of other writers have no kinds
+            saved, found = saved - 1, json.loads(np.asarray(store[KINDS]).tobytes())
         if saved == getattr(self, "_unbuilt_size", None):
-            variables = variables[:saved]
-        if saved != len(variables):
+            variables, kinds = variables[:saved], kinds[:saved]
+        if saved != len(variables) or found not in (None, kinds):
+            holds = f" ({in_words(found)})" if found else ""
             raise ValueError(
-                f"The saved state of optimizer {self.name!r} has {saved} variables, but this "
-                f"{type(self).__name__} has {len(variables)}. It was saved by another optimizer or "
-                "for another model; compile with the same classes, or load with compile=False."
+                f"The saved state of optimizer {self.name!r} has {saved} variables{holds}, but "
+                f"this {type(self).__name__} has {len(variables)} ({in_words(kinds)}). "
+                "It was saved by another optimizer or for another model; compile with the same "
+                "classes, or load with compile=False."
             )
         for i, variable in enumerate(variables):
             variable.assign(store[str(i)])
+
+
+def in_words(kinds: list[str]) -> str:
+    """`iteration, momentum ×3` and the like."""
+    counts = Counter(kinds).items()
+    return ", ".join(kind if number == 1 else f"{kind} ×{number}" for kind, number in counts)

@@ -98,6 +98,28 @@ def test_bfloat16_variables(base, extensions):
 
 @pytest.mark.parametrize(
     ("base", "extensions"),
+    [*[(base, ()) for base in OURS], *[("Adam", e) for e in [*EXTENSIONS, *TOWERS.values()]]],
+    ids=identify,
+)
+def test_float16_variables_under_loss_scaling(base, extensions):
+    """As in float32 but for the rounding of weights and gradients: 2⁻¹² of them in each step."""
+    inner = make(base, extensions)
+    optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=1024.0)
+    weights = variables("float16")
+    optimizer.build(weights)
+    for one in gradients():
+        scaled = [tf.constant(1024 * g, "float16") for g in one.values()]
+        optimizer.apply(scaled, weights)
+    assert float(optimizer.dynamic_scale) == 1024.0
+    wanted = eager(base, extensions)
+    for value, want in zip(values(weights), wanted, strict=True):
+        assert np.abs(value - want).max() < 6 * 2**-11 * max(1.0, np.abs(want).max())
+    floats = {v.dtype for v in inner.variables if v.shape and "float" in v.dtype}
+    assert floats <= {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("base", "extensions"),
     [
         *[(base, ()) for base in OURS],
         *[("KerasAdam", e) for e in [*EXTENSIONS, *TOWERS.values()]],
@@ -166,3 +188,30 @@ def test_under_loss_scaling(extensions):
     optimizer.apply(bad, weights)
     for got, want in zip(values([*weights, *inner.variables]), before, strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+def test_fit_in_mixed_float16():
+    """Keras wraps the optimizer by itself; half-precision gradients hardly change the weights."""
+    weights = {}
+    for policy in ("float32", "mixed_float16"):
+        keras.utils.set_random_seed(3)
+        keras.config.set_dtype_policy(policy)
+        model = keras.Sequential(
+            [
+                keras.Input((3,), dtype="int32"),
+                keras.layers.Embedding(8, 4, name="embed"),
+                keras.layers.Flatten(),
+                keras.layers.Dense(4, name="dense"),
+            ]
+        )
+        optimizer = make("Adam", TOWERS["everything"], learning_rate=0.01, epsilon=1e-3)
+        model.compile(optimizer, "mse", jit_compile=False)
+        random = np.random.default_rng(5)
+        x, y = random.integers(0, 8, (48, 3)), random.normal(size=(48, 4))
+        model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+        wrapped = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        assert wrapped == (policy == "mixed_float16")
+        weights[policy] = model.get_weights()
+    assert int(optimizer.iterations) == 3
+    for got, want in zip(weights["mixed_float16"], weights["float32"], strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-3)
