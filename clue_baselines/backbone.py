@@ -19,7 +19,8 @@ class Backbone:
     """A model with its tokenizer.
 
     `model` maps (token ids, segment ids), both (batch, length), to vectors (batch, length,
-    hidden); `initializer` is the one its layers start from, for the task's head.
+    hidden); `initializer` is the one its layers start from, for the task's head; `layers` is
+    their number.
     """
 
     model: keras.Model
@@ -27,6 +28,7 @@ class Backbone:
     initializer: keras.initializers.Initializer
     pretrained: bool
     description: str
+    layers: int
 
 
 def tokenizer_for(
@@ -118,7 +120,8 @@ def load(model: str, tokenizer: WordPieceTokenizer, maxlen: int) -> Backbone:
     pretrained = is_pretrained(model)
     name = model if pretrained else f"{Path(model or SMALL_BERT).stem} from scratch"
     description = f"{name} ({size}, {tokenizer.vocab_size} tokens)"
-    return Backbone(bert.model, tokenizer, bert.initializer, pretrained, description)
+    layers = bert.num_hidden_layers
+    return Backbone(bert.model, tokenizer, bert.initializer, pretrained, description, layers)
 
 
 def in_one_line(error: Exception, longest: int = 500) -> str:

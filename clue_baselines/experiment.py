@@ -92,7 +92,9 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
     with strategy_scope(strategy):
         bert = backbone.load(settings.model, tokenizer, settings.maxlen)
         model = task.build(bert)
-        optimizer, recipe = recipes.make_optimizer(settings, bert.pretrained)
+        updates = settings.epochs * len(train_batches) // settings.accumulate
+        training = recipes.Training(updates, bert.layers)
+        optimizer, recipe = recipes.make_optimizer(settings, bert.pretrained, training)
         metrics = list(task.training_metrics)
         model.compile(optimizer, task.loss(), metrics=metrics, jit_compile=prepare.compiled)
         optimizer.build(model.trainable_variables)

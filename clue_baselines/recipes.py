@@ -17,21 +17,22 @@ BACKBONE = ["Embedding-", "Transformer-"]
 
 @dataclass(frozen=True)
 class Base:
-    """An optimizer class with its usual rate and settings."""
+    """An optimizer class with its settings and usual rates, from scratch and for pretrained."""
 
     name: str
     Optimizer: type
     rate: float
     settings: dict
     remark: str = ""
+    pretrained_rate: float = 0.0
 
 
 # Our Adam with weight decay, not `keras.optimizers.AdamW`: on TensorFlow, Keras 3.15 squares an
 # embedding's gradient before it adds up the rows of a token that occurs several times, and so takes
 # too large a step there.
 BASES = {
-    "adam": Base("Adam", keras.optimizers.Adam, 2e-4, {}),
-    "adamw": Base("AdamW", keras.optimizers.Adam, 2e-4, {}),
+    "adam": Base("Adam", keras.optimizers.Adam, 2e-4, {}, pretrained_rate=3e-5),
+    "adamw": Base("AdamW", keras.optimizers.Adam, 2e-4, {}, pretrained_rate=3e-5),
     "adafactor": Base(
         "AdaFactor",
         optimizers.AdaFactor,
@@ -46,7 +47,10 @@ BASES = {
 
 @dataclass(frozen=True)
 class Extension:
-    """What a flag puts around the optimizer: `says` and `arguments` take the flag's value."""
+    """What a flag puts around the optimizer.
+
+    `says` is formatted with the flag's value, `arguments` takes it and the training.
+    """
 
     flag: str
     extend: Callable[[type], type]
@@ -54,71 +58,93 @@ class Extension:
     says: str
 
 
+@dataclass(frozen=True)
+class Training:
+    """What some extensions must know: number of updates, and layers of the backbone."""
+
+    updates: int
+    layers: int
+
+
 # In the order in which they are applied, the first directly to the optimizer.
 EXTENSIONS = (
     Extension(
         "low_rank",
         optimizers.extend_with_low_rank,
-        lambda rank: {"rank": rank, "include_in_low_rank": BACKBONE},
+        lambda rank, training: {"rank": rank, "include_in_low_rank": BACKBONE},
         "steps of rank {}",
     ),
     Extension(
         "lazy",
         optimizers.extend_with_lazy_optimization,
-        lambda on: {"include_in_lazy_optimization": ["Embedding-Token"]},
+        lambda on, training: {"include_in_lazy_optimization": ["Embedding-Token"]},
         "lazy embeddings",
     ),
     Extension(
         "child_tuning",
         optimizers.extend_with_child_tuning,
-        lambda p: {"reserve_p": p, "include_in_child_tuning": BACKBONE},
+        lambda p, training: {"reserve_p": p, "include_in_child_tuning": BACKBONE},
         "child tuning {:g}",
     ),
     Extension(
         "weight_decay",
         optimizers.extend_with_weight_decay,
-        lambda rate: {"weight_decay_rate": rate, "exclude_from_weight_decay": NOT_DECAYED},
+        lambda rate, training: {
+            "weight_decay_rate": rate,
+            "exclude_from_weight_decay": NOT_DECAYED,
+        },
         "weight decay {:g}",
     ),
     Extension(
         "layer_adaptation",
         optimizers.extend_with_layer_adaptation,
-        lambda on: {"exclude_from_layer_adaptation": NOT_DECAYED},
+        lambda on, training: {"exclude_from_layer_adaptation": NOT_DECAYED},
         "layer adaptation",
+    ),
+    Extension(
+        "layer_decay",
+        optimizers.extend_with_parameter_wise_lr,
+        lambda decay, training: {"paramwise_lr_schedule": layer_rates(decay, training.layers)},
+        "layer decay {:g}",
     ),
     Extension(
         "lr_schedule",
         optimizers.extend_with_piecewise_linear_lr,
-        lambda text: {"lr_schedule": knots(text)},
+        lambda text, training: {"lr_schedule": knots(text, training.updates)},
         "rate times {}",
     ),
     Extension(
         "lookahead",
         optimizers.extend_with_lookahead,
-        lambda on: {},
+        lambda on, training: {},
         "lookahead",
     ),
     Extension(
         "ema",
         optimizers.extend_with_exponential_moving_average,
-        lambda momentum: {"ema_momentum": momentum},
+        lambda momentum, training: {"ema_momentum": momentum},
         "averaged weights {:g}",
     ),
     Extension(
         "accumulate",
         optimizers.extend_with_gradient_accumulation,
-        lambda steps: {"grad_accum_steps": steps},
+        lambda steps, training: {"grad_accum_steps": steps},
         "{} batches accumulated",
     ),
 )
 
 
-def make_optimizer(settings: Settings, pretrained: bool) -> tuple[keras.optimizers.Optimizer, str]:
+def make_optimizer(
+    settings: Settings, pretrained: bool, training: Training | None = None
+) -> tuple[keras.optimizers.Optimizer, str]:
     """The optimizer and a line that says which one it is.
 
     `auto` is the author's recipe for pretrained weights: AdaFactor with first moment .9 and
     without factorisation, rate 5e-4. Its step is relative to the weights' size and barely moves a
     fresh model, so training from scratch takes AdamW with 2e-4.
+
+    Args:
+        training: needed for a schedule in % and for a decay over layers.
 
     Raises:
         DataError: the optimizer and an extension do not go together.
@@ -130,7 +156,8 @@ def make_optimizer(settings: Settings, pretrained: bool) -> tuple[keras.optimize
         why = "the author's recipe" if pretrained else "for a model from scratch"
     base = BASES[name]
     Optimizer, arguments = base.Optimizer, dict(base.settings)
-    rate = settings.learning_rate or base.rate
+    usual = base.pretrained_rate if pretrained and base.pretrained_rate else base.rate
+    rate = settings.learning_rate or usual
     said = f"{base.name} {rate:g}{base.remark}"
     for extension in EXTENSIONS:
         value = getattr(settings, extension.flag)
@@ -140,7 +167,7 @@ def make_optimizer(settings: Settings, pretrained: bool) -> tuple[keras.optimize
             value = 0
         if not value:
             continue
-        arguments |= extension.arguments(value)
+        arguments |= extension.arguments(value, training)
         said += ", " + extension.says.format(value)
         try:
             Optimizer = extension.extend(Optimizer)
@@ -152,15 +179,39 @@ def make_optimizer(settings: Settings, pretrained: bool) -> tuple[keras.optimize
         raise DataError(f"{said}: {error}") from None
 
 
-def knots(text: str) -> dict[int, float]:
-    """`"500:1,5000:0.1"` as {500: 1.0, 5000: 0.1}."""
+def knots(text: str, updates: int) -> dict[int, float]:
+    """Knots of the rate; a step in % is a share of all updates.
+
+    >>> knots("500:1,5000:0.1", 9000)
+    {500: 1.0, 5000: 0.1}
+    >>> knots("10%:1,100%:0", 9000)
+    {900: 1.0, 9000: 0.0}
+    """
     try:
         pairs = [knot.split(":") for knot in text.split(",")]
-        return {int(step): float(factor) for step, factor in pairs}
+        return {step_of(step, updates): float(factor) for step, factor in pairs}
     except ValueError:
         raise DataError(
-            f"--lr-schedule {text}: not a list of STEP:FACTOR such as 500:1,5000:0.1."
+            f"--lr-schedule {text}: not a list of STEP:FACTOR such as 500:1,5000:0.1 or "
+            "10%:1,100%:0."
         ) from None
+
+
+def step_of(text: str, updates: int) -> int:
+    """A number of updates; a share in % is at least 1."""
+    return max(1, round(float(text[:-1]) / 100 * updates)) if text[-1:] == "%" else int(text)
+
+
+def layer_rates(decay: float, layers: int) -> dict[str, float]:
+    """Multipliers of the rate: decay for the topmost layer, decay² below it, and so on.
+
+    Source: Clark et al., "ELECTRA" (arXiv 2003.10555), for fine-tuning.
+
+    >>> layer_rates(0.5, 2)
+    {'Embedding-': 0.125, 'Transformer-0-': 0.25, 'Transformer-1-': 0.5}
+    """
+    rates = {f"Transformer-{i}-": decay ** (layers - i) for i in range(layers)}
+    return {"Embedding-": decay ** (layers + 1)} | rates
 
 
 @contextlib.contextmanager

@@ -10,6 +10,17 @@ from clue_baselines.data import DataError
 
 OPTIMIZERS = ("auto", "adafactor", "adamw", "adam", "lion", "tiger")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16")
+# A recipe is a set of flags; those given beside it win.
+RECIPES = {
+    "author": {"optimizer": "adafactor"},
+    "scratch": {"optimizer": "adamw"},
+    "modern": {
+        "optimizer": "adamw",
+        "lr_schedule": "10%:1,100%:0",
+        "layer_decay": 0.9,
+        "precision": "mixed_bfloat16",
+    },
+}
 CHANGEABLE_ON_RESUME = ("epochs", "strategy", "devices", "tensorboard", "jit")
 
 
@@ -36,17 +47,26 @@ class Settings:
         choices=("zero", "one"),
     )
     learning_rate: float = setting(0.0, "0 takes the optimizer's usual one")
+    recipe: str = setting(
+        "auto",
+        "author: AdaFactor; scratch: AdamW; modern: AdamW with warm-up, decay over steps and "
+        "layers, bfloat16; auto: author for pretrained weights, else scratch",
+        choices=("auto", *RECIPES),
+    )
     optimizer: str = setting(
         "auto",
         "auto: the author's AdaFactor for pretrained weights, AdamW from scratch",
         choices=OPTIMIZERS,
     )
     weight_decay: float = setting(0.0, "decoupled weight decay; 0: of adamw 0.01, else none")
-    lr_schedule: str = setting("", "factors of the rate, linear between: 500:1,5000:0.1")
+    lr_schedule: str = setting(
+        "", "factors of the rate, linear between: 500:1,5000:0.1 or 10%%:1,100%%:0"
+    )
     accumulate: int = setting(1, "batches per update, which takes the mean of their gradients")
     lookahead: bool = setting(False, "every 5 updates go back half of the way")
     ema: float = setting(0.0, "score and keep averaged weights, of momentum 0.999 for example")
     child_tuning: float = setting(0.0, "share of the backbone's weights that an update changes")
+    layer_decay: float = setting(0.0, "factor of the rate from a layer to that below it; 0: none")
     layer_adaptation: bool = setting(False, "steps as long as the rate times the weights (LAMB)")
     lazy: bool = setting(False, "update the embeddings only of tokens in the batch")
     low_rank: int = setting(0, "rank of the backbone's updates; 0: full")
@@ -88,7 +108,8 @@ def parse(
     if given.get("resume"):
         settings = resumed(kind, given)
     else:
-        settings = kind(**{**defaults, **given})
+        recipe = RECIPES.get(given.get("recipe"), {})
+        settings = kind(**{**defaults, **recipe, **given})
     check(settings)
     return settings
 
@@ -129,6 +150,8 @@ def resumed(kind: type[Settings], given: dict) -> Settings:
         if name not in (*CHANGEABLE_ON_RESUME, "resume"):
             flag = "--" + name.replace("_", "-")
             raise DataError(f"--resume goes on with the run's own settings; {flag} cannot change.")
+    if "%" in stored["lr_schedule"] and given.get("epochs", stored["epochs"]) != stored["epochs"]:
+        raise DataError("--epochs cannot change here: the run's --lr-schedule is a share of them.")
     return kind(**{**stored, **given})
 
 
@@ -142,7 +165,7 @@ def check(settings: Settings):
     for name in ("limit", "learning_rate", "weight_decay", "low_rank"):
         if getattr(settings, name) < 0:
             raise DataError(f"--{name.replace('_', '-')} must not be negative.")
-    for name in ("ema", "child_tuning"):
+    for name in ("ema", "child_tuning", "layer_decay"):
         if not 0 <= getattr(settings, name) < 1:
             raise DataError(f"--{name.replace('_', '-')} must be at least 0 and less than 1.")
     if len(set(settings.seed)) < len(settings.seed):

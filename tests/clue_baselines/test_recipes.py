@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from clue_baselines.data import DataError
-from clue_baselines.recipes import averaged_weights, make_optimizer
-from clue_baselines.settings import Settings
+from clue_baselines.recipes import Training, averaged_weights, make_optimizer
+from clue_baselines.settings import Settings, parse
 
 
 def test_flags_compose():
@@ -22,7 +22,7 @@ def test_flags_compose():
         lazy=True,
         low_rank=2,
     )
-    optimizer, said = make_optimizer(settings, pretrained=False)
+    optimizer, said = make_optimizer(settings, False, Training(100, 2))
     assert said == (
         "Adam 0.0002, steps of rank 2, lazy embeddings, child tuning 0.3, weight decay 0.02, "
         "layer adaptation, rate times 10:1,100:0.5, lookahead, averaged weights 0.99, "
@@ -59,7 +59,32 @@ def test_plain_optimizers(name):
 )
 def test_what_does_not_go_together(settings, message):
     with pytest.raises(DataError, match=message):
-        make_optimizer(Settings(**settings), False)
+        make_optimizer(Settings(**settings), False, Training(100, 2))
+
+
+def recipe(*flags):
+    """Optimizer and settings that a command line leads to."""
+    settings = parse(Settings, "tnews", "", {}, list(flags))
+    return make_optimizer(settings, True, Training(200, 3)), settings
+
+
+def test_recipes_are_sets_of_flags():
+    (optimizer, said), settings = recipe("--recipe", "modern")
+    assert said == (
+        "AdamW 3e-05, weight decay 0.01, layer decay 0.9, rate times 10%:1,100%:0 (as asked)"
+    )
+    assert settings.precision == "mixed_bfloat16"
+    config = optimizer.get_config()
+    assert config["lr_schedule"] == {20: 1.0, 200: 0.0}
+    assert config["paramwise_lr_schedule"] == pytest.approx(
+        {"Embedding-": 0.6561, "Transformer-0-": 0.729, "Transformer-1-": 0.81,
+         "Transformer-2-": 0.9}
+    )  # fmt: skip
+    (_, said), settings = recipe("--recipe", "modern", "--precision", "float32", "--ema", "0.99")
+    assert "averaged weights 0.99" in said and settings.precision == "float32"
+    assert recipe("--recipe", "author")[0][1].startswith("AdaFactor 0.0005")
+    assert recipe("--recipe", "scratch")[0][1].startswith("AdamW 3e-05, weight decay 0.01 (")
+    assert recipe()[0][1].startswith("AdaFactor 0.0005")
 
 
 def test_averaged_weights():
