@@ -73,6 +73,9 @@ class C3(MultipleChoice):
     def truth(self, record):
         return record.index("answer", record["choice"][: self.choices])
 
+    def say(self, record, answer):
+        return record["choice"][answer]
+
     def answer(self, record, prediction):
         return {"id": str(record["id"]), "label": str(prediction)}
 

@@ -113,6 +113,9 @@ class Chid(MultipleChoice):
     def size(self, record):
         return len(record["blanks"])
 
+    def say(self, record, answer):
+        return ", ".join(record["candidates"][i] for i in answer)
+
     def ids(self, record):
         return record["blanks"]
 

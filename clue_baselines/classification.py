@@ -56,6 +56,9 @@ class Classification(Task):
     def answer(self, record, prediction):
         return {"id": str(record["id"]), "label": self.labels[prediction]}
 
+    def say(self, record, answer):
+        return (self.classes or self.labels)[answer]
+
     def tables(self, folder, predictions, truths, title):
         """Precision, recall and F1 per class, and the confusion matrix."""
         names = self.classes or self.labels

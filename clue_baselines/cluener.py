@@ -48,6 +48,7 @@ class Cluener(Task):
     """Names are triples (type, first character, last character)."""
 
     name = "cluener"
+    types = TYPES
     submissions = {"test": "cluener_predict.json"}
     options = CluenerSettings
     defaults = {"maxlen": 256}
@@ -63,7 +64,7 @@ class Cluener(Task):
     def examples(self, record, tokenizer, training):
         """[CLS] text [SEP]; names beyond the greatest length are lost in training."""
         tokens = Tokens(record.raw_text("text"), tokenizer)
-        ids = tokenizer.encode([])[0]
+        ids = tokenizer.encode("")[0]
         ids[1:1] = tokens.ids[: self.settings.maxlen - 2]
         target = None
         if training:
@@ -128,6 +129,10 @@ class Cluener(Task):
             places = label.setdefault(kind, {}).setdefault(text[first : last + 1], [])
             places.append([first, last])
         return {"id": record["id"], "label": label}
+
+    def say(self, record, answer):
+        names = sorted(answer, key=lambda name: name[1:])
+        return ", ".join(f"{record['text'][a : b + 1]} ({kind})" for kind, a, b in names) or "–"
 
     def tables(self, folder, predictions, truths, title):
         """Precision, recall and F1 of every type."""

@@ -146,6 +146,11 @@ class Cmrc2018(Task):
             "position_accuracy": (float(prediction == truth[0]), 1),
         }
 
+    def say(self, record, answer):
+        """A predicted piece, or all answers."""
+        pieces = [answer] if isinstance(answer, Piece) else answer
+        return " / ".join(dict.fromkeys(piece.text for piece in pieces))
+
     def answer(self, record, prediction):
         return {str(record["id"]): prediction.text}
 

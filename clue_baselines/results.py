@@ -5,6 +5,7 @@ history.csv     one row per epoch        curve.png       the same as a picture
 classes.txt     scores per class         confusion.png   confusion matrix (classification)
 best.weights.h5 weights of the best epoch; vocab.txt is the vocabulary they need
 resume.npz      everything that training needs to go on after the last finished epoch
+mistakes.json   some records of dev that were answered wrongly
 result.json     the scores with their standard errors
 """
 
@@ -21,6 +22,8 @@ import numpy as np
 
 from clue_baselines import plots
 from clue_baselines.data import DataError, Record
+
+MISTAKES = 20
 
 if TYPE_CHECKING:
     from clue_baselines.task import Task
@@ -122,8 +125,30 @@ def report_run(
     best = max(history, key=lambda row: row[f"dev_{task.metric}"])
     result |= {"n": n, "best_epoch": best["epoch"], "epochs": len(history), **about}
     result["scores"] = {k: {"score": v, "standard_error": e} for k, (v, e) in found.items()}
+    write_json(folder / "mistakes.json", mistakes(task, records, predictions, truths))
     write_json(folder / "result.json", result)
     return result
+
+
+def mistakes(
+    task: Task, records: Sequence[Record], predictions: Sequence, truths: Sequence
+) -> list[dict]:
+    """Records that were not answered fully right, evenly chosen, with both answers in words."""
+    wrong = []
+    for record, said, right in zip(records, predictions, truths, strict=True):
+        part, whole = task.marks(said, right)[task.metric]
+        if part < whole:
+            wrong.append((record, said, right))
+    step = max(1, len(wrong) // MISTAKES)
+    return [
+        {
+            "where": Path(record.where).name,
+            "text": " | ".join(task.texts(record)),
+            "said": task.say(record, said),
+            "right": task.say(record, right),
+        }
+        for record, said, right in wrong[::step][:MISTAKES]
+    ]
 
 
 def report_seeds(parent: Path, name: str, runs: Sequence[dict]):

@@ -119,6 +119,10 @@ class Task:
         """How many of the task's `unit` a record holds."""
         return 1
 
+    def say(self, record: Record, answer: Any) -> str:
+        """An answer, predicted or right, in words."""
+        return str(answer)
+
     def tables(self, folder: Path, predictions: Sequence, truths: Sequence, title: str):
         """Writes what the task shows beside its scores, such as a confusion matrix."""
 
