@@ -14,10 +14,12 @@ from keras_extras import (
     tokenization,
     training,
 )
+from keras_extras.training.model import Model
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Model",
     "activations",
     "initializers",
     "layers",

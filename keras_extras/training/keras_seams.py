@@ -1,0 +1,64 @@
+"""The private places of Keras that `keras_extras.Model` reaches into.
+
+A training step that is right on many devices needs the losses before they are reduced, the loss
+tracker and the class of functional models; Keras has no public names for them. All that is private
+is named here or in `PRIVATE_NAMES`. Tried with Keras 3.12 and 3.15 (TensorFlow 2.20 and 2.21);
+`tests/training/test_model_seams.py` fails when a name moves.
+"""
+
+import keras
+from keras.src.losses.loss import apply_mask
+from keras.src.models.functional import Functional
+
+__all__ = ["PRIVATE_NAMES", "Functional", "lowest_optimizer_class", "mask_of", "merged_weights"]
+
+# class: attributes of it or of its instances that the room `training` uses
+PRIVATE_NAMES = {
+    "model": (
+        "_call_has_training_arg",
+        "_compile_loss",
+        "_distribute_strategy",
+        "_loss_tracker",
+        "_maybe_symbolic_build",  # TensorFlow only
+        "_symbolic_build",
+    ),
+    "compile_loss": ("_flat_losses", "build"),
+    "optimizer": (
+        "_all_reduce_sum_gradients",
+        "_apply_weight_decay",
+        "_backend_increment_gradient_accumulators",
+        "_backend_update_step",
+        "_distributed_tf_update_step",
+        "_iterations",
+        "_overwrite_model_variables_with_average_value",
+    ),
+    "loss_scale_optimizer": ("_common_apply", "_tf_apply", "inner_optimizer"),
+    "multi_optimizer": ("_inner_optimizers",),
+}
+
+
+def mask_of(tensor):
+    """The mask that Keras has attached to a tensor, or None."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def set_mask(tensor, mask) -> None:
+    """Attaches a mask to a tensor, as Keras' layers do."""
+    if mask is not None:
+        tensor._keras_mask = mask
+
+
+def merged_weights(sample_weight, mask, dtype):
+    """Sample weights that are zero where the mask says so, or None where there is neither."""
+    if sample_weight is not None:
+        sample_weight = keras.ops.convert_to_tensor(sample_weight, dtype=dtype)
+    if mask is not None:
+        mask = keras.ops.convert_to_tensor(mask, dtype=dtype)
+    return apply_mask(sample_weight, mask, dtype=dtype, reduction="mean_with_sample_weight")
+
+
+def lowest_optimizer_class() -> type:
+    """The class that holds what Keras' optimizers do under tf.distribute (TensorFlow only)."""
+    from keras.src.backend.tensorflow.optimizer import TFOptimizer
+
+    return TFOptimizer

@@ -1,0 +1,82 @@
+"""What to do when the loss becomes NaN or infinite."""
+
+import math
+import warnings
+
+import keras
+
+CHOICES = ("stop", "skip", "shrink")
+
+
+def check_on_nan(on_nan: str, optimizer) -> None:
+    """Refuses a way that does not exist, or that this optimizer or backend does not offer."""
+    if on_nan not in CHOICES:
+        raise ValueError(f"`on_nan` must be one of {', '.join(CHOICES)}, but got {on_nan!r}.")
+    if on_nan != "stop" and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"on_nan={on_nan!r} needs the TensorFlow backend, but Keras runs on "
+            f"{keras.backend.backend()}; use 'stop'."
+        )
+    if on_nan == "shrink" and not hasattr(optimizer, "shrink_ratio"):
+        raise ValueError(
+            "on_nan='shrink' needs an optimizer that shrinks weights whose gradient is not finite, "
+            f"such as keras_extras.optimizers.Tiger, but got {type(optimizer).__name__}; "
+            "use 'stop' or 'skip'."
+        )
+
+
+class NonFiniteLoss(keras.callbacks.Callback):
+    """Ends a training whose loss is no longer a finite number, or reports the steps left out.
+
+    `keras_extras.Model.fit` uses it by itself. It looks at the logs, which Keras reads anyway: the
+    running mean of the loss stays NaN from the first NaN on until the epoch ends.
+
+    Raises:
+        FloatingPointError: in `fit`; says at which step of which epoch.
+    """
+
+    async_safe = True  # Keras need not wait for the device on its account
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.last = epoch, -1
+
+    def on_train_batch_end(self, batch, logs=None):
+        first, self.last = self.last + 1, batch
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            step = (
+                f"step {batch + 1}" if first == batch else f"one of steps {first + 1}-{batch + 1}"
+            )
+            raise FloatingPointError(
+                f"The loss became {loss} in {step} of epoch {self.epoch + 1} (batch {first} of the "
+                f"epoch, counted from 0{'' if first == batch else f', or up to {batch}'}; learning "
+                f"rate {rate_of(self.model.optimizer)}, precision "
+                f"{self.model.dtype_policy.name}). The weights may hold NaN now: go back to a saved "
+                "state. What helps: a smaller learning rate or a warm-up, `global_clipnorm`, "
+                "mixed_bfloat16 instead of mixed_float16, a look at that batch for NaN and for "
+                "logarithms or divisions of 0; or compile(on_nan='skip') to leave such steps out."
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        left_out = self.model.take_non_finite_steps()
+        if left_out and left_out > self.last:
+            raise FloatingPointError(
+                f"Every step of epoch {epoch + 1} had a loss or a gradient that is not finite; the "
+                "weights cannot recover by leaving steps out. Go back to a saved state and train "
+                "with a smaller learning rate."
+            )
+        if left_out:
+            what = "left out" if self.model.on_nan == "skip" else "used to shrink the weights"
+            warnings.warn(
+                f"{left_out} of {self.last + 1} steps of epoch {epoch + 1} had a loss or a gradient "
+                f"that is not finite and were {what}.",
+                stacklevel=2,
+            )
+
+
+def rate_of(optimizer) -> str:
+    """The current learning rate, in words where the optimizer has not one."""
+    try:
+        return f"{float(keras.ops.convert_to_numpy(optimizer.learning_rate)):.3g}"
+    except (AttributeError, TypeError, ValueError):
+        return "unknown"

@@ -1,0 +1,122 @@
+"""What the replicas of a tf.distribute strategy do together within a step.
+
+A batch is divided among the replicas, the last one unevenly: a replica may hold fewer rows than the
+others, or none. Whatever is a mean over the batch has to be the sum of all replicas divided by the
+weight of all replicas; the functions here see to that. With one replica they change nothing.
+"""
+
+import copy
+
+import keras
+import tensorflow as tf
+
+from keras_extras.optimizers.sparse import is_sparse, to_dense
+from keras_extras.training.keras_seams import mask_of, merged_weights, set_mask
+
+
+def number() -> int:
+    """How many replicas share a batch."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def in_one_of_many() -> bool:
+    """Is this code run by one of several replicas (and not while a model is built)?"""
+    return number() > 1 and tf.distribute.get_replica_context() is not None
+
+
+def sum_over_replicas(values: list, dense: bool = False) -> list:
+    """The tensors of a list, each summed over all replicas; `None` stays.
+
+    Sparse gradients are gathered, unless `dense`: TensorFlow's collective operations cannot change
+    their shape within a loop, where the batches of `steps_per_execution` may have other lengths.
+    """
+    if not in_one_of_many():
+        return list(values)
+    given = [value for value in values if value is not None]
+    if dense:
+        given = [to_dense(value) if is_sparse(value) else value for value in given]
+    context = tf.distribute.get_replica_context()
+    sums = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, given))
+    return [None if value is None else next(sums) for value in values]
+
+
+class GlobalLoss:
+    """A Keras loss whose mean is taken over the rows of all replicas.
+
+    Keras divides a replica's sum of losses by the replica's own weight D_r (the number of losses,
+    of those that a mask keeps, or the sum of their weights) and by the number N of replicas. This
+    multiplies that value by N·D_r / Σ D, so that the values of all replicas add up to the mean.
+    """
+
+    def __init__(self, loss):
+        self.loss = loss
+        self.name = loss.name
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        reduction = getattr(self.loss, "reduction", None)
+        if not in_one_of_many() or reduction in (None, "none", "sum"):
+            return self.loss(y_true, y_pred, sample_weight)
+        mean_of_rows = []
+
+        def call(y_true, y_pred):
+            losses = self.loss.call(y_true, y_pred)
+            mask = both(mask_of(y_pred_given), mask_of(losses))
+            weights = sample_weight if reduction == "mean_with_sample_weight" else None
+            weights = merged_weights(weights, mask, losses.dtype)
+            mean_of_rows.append(tf.size(losses) if weights is None else tf.reduce_sum(weights))
+            return losses
+
+        y_pred_given = y_pred
+        noting = copy.copy(self.loss)
+        noting.call = call
+        value = noting(y_true, y_pred, sample_weight)
+        weight = mean_of_rows[0] if mean_of_rows else tf.shape(keras.tree.flatten(y_pred)[0])[0]
+        weight = tf.cast(weight, value.dtype)
+        (total,) = sum_over_replicas([weight])
+        return value * tf.math.divide_no_nan(number() * weight, total)
+
+
+def both(mask, other):
+    """The entries that two masks keep; None keeps all."""
+    if mask is None or other is None:
+        return other if mask is None else mask
+    return tf.logical_and(tf.cast(mask, "bool"), tf.cast(other, "bool"))
+
+
+def rows_of(data):
+    """The number of rows of a batch: the first dimension of its first tensor, as in Keras."""
+    return tf.shape(next(x for x in keras.tree.flatten(data) if x is not None))[0]
+
+
+def at_least_one(data, first_axis: int = 0):
+    """The tensors with a row of zeros where they hold none, as on a replica without data.
+
+    Many layers cannot take an empty batch: they would divide by its size, or reshape nothing.
+    Only axes of unknown size, from `first_axis` on, are looked at.
+    """
+
+    def fill(x):
+        if not isinstance(x, tf.Tensor) or x.shape.rank is None:
+            return x
+        unknown = [i >= first_axis and size is None for i, size in enumerate(x.shape)]
+        if not any(unknown):
+            return x
+        missing = tf.maximum(1 - tf.shape(x), 0) * tf.constant(unknown, "int32")
+        return tf.pad(x, tf.stack([tf.zeros_like(missing), missing], axis=1))
+
+    return keras.tree.map_structure(fill, data)
+
+
+def without_filling(outputs, rows):
+    """The outputs of a model that was given `at_least_one` row: none where `rows` is 0."""
+
+    def cut(x):
+        if not isinstance(x, tf.Tensor) or not x.shape.rank:
+            return x
+        mask = mask_of(x)
+        kept = tf.where(rows > 0, tf.shape(x)[0], 0)
+        shorter = x[:kept]
+        set_mask(shorter, None if mask is None else mask[:kept])
+        return shorter
+
+    return keras.tree.map_structure(cut, outputs)
