@@ -23,13 +23,14 @@ from keras_extras.tokenization import WordPieceTokenizer
 class Example:
     """What the model sees at once: a text, a window of a text, or a set of choices.
 
-    inputs: token ids and segment ids, integer lists (length,) or matrices (choices, length).
+    inputs: token ids, segment ids and whatever else the model takes, each an integer list
+        (length,) or matrix (choices, length).
     target: what the loss compares the output with: an integer, or an array of integers. A batch
         fills arrays of several sizes up with -1. None outside of training.
     about: what `predict` has to know of this example, such as where a window starts.
     """
 
-    inputs: tuple[Any, Any]
+    inputs: tuple[Any, ...]
     target: Any = None
     about: Any = None
 

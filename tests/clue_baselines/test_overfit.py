@@ -15,7 +15,19 @@ CONFIG = {
     "intermediate_size": 64, "max_position_embeddings": 128, "type_vocab_size": 2,
     "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.05,
 }  # fmt: skip
-TASKS = ("tnews", "iflytek", "afqmc", "ocnli", "cmnli", "wsc", "csl", "c3", "chid", "cluener")
+TASKS = (
+    "tnews",
+    "iflytek",
+    "afqmc",
+    "ocnli",
+    "cmnli",
+    "wsc",
+    "csl",
+    "c3",
+    "chid",
+    "cluener",
+    "cmrc2018",
+)
 
 
 def kind_of(name: str) -> type[Task]:
