@@ -1,0 +1,99 @@
+"""Published scores on CLUE, each with its source, and what keeps them from being compared.
+
+The numbers are in `published.json`: rows of scores in percent, their sources, and how many rows
+the official files have.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, harmonic_mean
+
+CONTENT = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+SOURCES: dict[str, dict] = CONTENT["sources"]
+OFFICIAL_ROWS: dict[str, dict] = CONTENT["official_rows"]
+
+
+def geometric_mean(scores: list[float]) -> float:
+    """The geometric mean, 0 if a score is 0.
+
+    >>> geometric_mean([1, 4]), geometric_mean([0, 4])
+    (2.0, 0.0)
+    """
+    return math.prod(scores) ** (1 / len(scores))
+
+
+MEANS = {"arithmetic": fmean, "geometric": geometric_mean, "harmonic": harmonic_mean}
+
+
+@dataclass
+class Cell:
+    """A score in percent, with its deviation over seeds and why it cannot be compared."""
+
+    score: float
+    deviation: float | None = None
+    seeds: int = 1
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Row:
+    """A model's scores by task."""
+
+    model: str
+    by: str
+    split: str
+    source: str
+    cells: dict[str, Cell]
+    ours: bool = False
+
+    def means(self, tasks: list[str]) -> dict[str, float] | None:
+        """All means over exactly these tasks; None if one is missing or not comparable.
+
+        With one set of tasks for all rows the means are about the models, not about who ran
+        which task. Source: "How not to Lie with a Benchmark" (arXiv 2112.01342).
+
+        >>> row = Row("", "", "dev", "", {t: Cell(s) for t, s in zip("abcd", (90, 90, 90, 30))})
+        >>> {name: round(mean, 4) for name, mean in row.means(list("abcd")).items()}
+        {'arithmetic': 75.0, 'geometric': 68.3852, 'harmonic': 60.0}
+        """
+        if not tasks or any(t not in self.cells or self.cells[t].notes for t in tasks):
+            return None
+        scores = [self.cells[task].score for task in tasks]
+        return {name: mean(scores) for name, mean in MEANS.items()}
+
+
+def published(split: str) -> list[Row]:
+    """The published rows on dev or test.
+
+    Notes stand at cells that measure something else than our scores.
+    """
+    return [
+        Row(
+            entry["model"],
+            entry["by"],
+            split,
+            entry["source"],
+            {
+                task: Cell(
+                    score, notes=[note] if (note := entry.get("notes", {}).get(task)) else []
+                )
+                for task, score in entry["scores"].items()
+            },
+        )
+        for entry in CONTENT["rows"]
+        if entry["split"] == split
+    ]
+
+
+def ranks(values: list[float | None]) -> list[int | None]:
+    """Places from 1 for the greatest value; equal values share a place, None has none.
+
+    >>> ranks([71.35, None, 71.27, 73.7, 71.27])
+    [2, None, 3, 1, 3]
+    """
+    known = [value for value in values if value is not None]
+    return [
+        None if value is None else 1 + sum(other > value for other in known) for value in values
+    ]

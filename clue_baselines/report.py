@@ -1,0 +1,152 @@
+"""Sets finished runs beside published scores: a table in the terminal and a page.
+
+    python -m clue_baselines.report
+    python -m clue_baselines.report --results results --output report.html --average tnews afqmc
+
+A cell is the mean dev score in percent over the seeds of a run, ± their standard deviation, and
+for one seed ± the standard error over dev. A mark (a, b …) means that a cell cannot be compared
+with the others of its column; the notes say why. Means over tasks take the same tasks for all
+rows, by default those that all our rows have, and leave out rows that lack one.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+from clue_baselines import page
+from clue_baselines.data import DataError
+from clue_baselines.finished import Run, finished_runs
+from clue_baselines.published import MEANS, OFFICIAL_ROWS, Cell, Row, published, ranks
+from clue_baselines.results import mean_and_deviation
+from clue_baselines.tasks import TASKS, chosen
+
+
+def main(argv: list[str] | None = None):
+    """Prints the table and writes the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m clue_baselines.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of results")
+    parser.add_argument("--output", type=Path, default=Path("report.html"), help="the page")
+    parser.add_argument("--average", nargs="+", metavar="TASK", help="tasks to take means over")
+    asked = parser.parse_args(argv)
+    try:
+        runs = finished_runs(asked.results)
+        if not runs:
+            raise DataError(f"no finished run in {asked.results}; train one first.")
+        ours = rows_of(runs)
+        average = chosen(asked.average) if asked.average else shared_tasks(ours)
+    except DataError as error:
+        raise SystemExit(f"ERROR: {error}") from None
+    rows = ours + published("dev")
+    print(text_table(rows, average))
+    curves = {task: curves_of(runs, task) for task in TASKS}
+    examples = {task: mistakes_of(runs, task) for task in TASKS}
+    content = page.html(rows, published("test"), average, curves, examples)
+    temporary = asked.output.with_name(asked.output.name + ".tmp")
+    temporary.write_text(content, encoding="utf-8")
+    temporary.replace(asked.output)
+    print(f"\nWrote {asked.output}")
+
+
+def rows_of(runs: list[Run]) -> list[Row]:
+    """One row per name of runs, with a cell per task."""
+    rows: dict[str, Row] = {}
+    for name, task in dict.fromkeys((run.name, run.task) for run in runs):
+        group = {run.seed: run for run in runs if (run.name, run.task) == (name, task)}
+        row = rows.setdefault(name, Row(name, "here", "dev", "", {}, ours=True))
+        row.cells[task] = cell_of(list(group.values()))
+    return list(rows.values())
+
+
+def cell_of(runs: list[Run]) -> Cell:
+    """Mean and deviation of the seeds of one task."""
+    scores = [100 * run.score for run in runs]
+    if len(runs) > 1:
+        mean, deviation = mean_and_deviation(scores)
+    else:
+        mean, deviation = scores[0], 100 * runs[0].result["standard_error"]
+    return Cell(mean, deviation, len(runs), notes_on(runs[0]))
+
+
+def notes_on(run: Run) -> list[str]:
+    """Why a run of ours cannot be compared with published scores."""
+    if run.result["data"] == "sample":
+        return ["trained and scored on the invented sample: no CLUE score"]
+    official, notes = OFFICIAL_ROWS[run.task], []
+    trained = run.result.get("train_rows")
+    if trained is not None and trained != official["train"]:
+        notes.append(f"trained on {trained:,} instead of {official['train']:,} rows")
+    if official["dev"] and run.result["n"] != official["dev"]:
+        notes.append(f"scored on {run.result['n']:,} instead of {official['dev']:,}")
+    return notes
+
+
+def shared_tasks(ours: list[Row]) -> list[str]:
+    """The tasks of which every row of ours has a comparable score."""
+    return [t for t in TASKS if all(t in r.cells and not r.cells[t].notes for r in ours)]
+
+
+def text_table(rows: list[Row], average: list[str]) -> str:
+    """All rows as aligned text, with the notes and what the means are over."""
+    shown = [task for task in TASKS if any(row.ours and task in row.cells for row in rows)]
+    rows = [row for row in rows if any(task in row.cells for task in shown)]
+    marks = page.note_marks(rows, shown)
+    means = [row.means(average) for row in rows]
+    columns = [[f"{row.model}, {row.by}" for row in rows]]
+    columns += [[text_cell(row.cells.get(task), marks) for row in rows] for task in shown]
+    heads = ["", *shown]
+    if average:
+        for name in MEANS:
+            values = [mean and mean[name] for mean in means]
+            heads += [name, "rank"]
+            columns.append(["" if value is None else f"{value:.2f}" for value in values])
+            columns.append([str(rank or "") for rank in ranks(values)])
+    widths = [max(map(len, [h, *c])) for h, c in zip(heads, columns, strict=True)]
+    lines = ["  ".join(h.rjust(w) for h, w in zip(heads, widths, strict=True))]
+    for cells in zip(*columns, strict=True):
+        line = [cells[0].ljust(widths[0])]
+        line += [c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)]
+        lines.append("  ".join(line).rstrip())
+    lines += [f"({mark}) {note}" for note, mark in marks.items()]
+    lines.append(page.average_line(average))
+    return "\n".join(lines)
+
+
+def text_cell(cell: Cell | None, marks: dict[str, str]) -> str:
+    """A cell as text."""
+    if cell is None:
+        return ""
+    deviation = f" ± {cell.deviation:.2f}" if cell.deviation is not None else ""
+    return f"{cell.score:.2f}{deviation}" + "".join(f" ({marks[note]})" for note in cell.notes)
+
+
+def curves_of(runs: list[Run], task: str) -> list[page.Curve]:
+    """The dev scores by epoch of every run of a task."""
+    curves = []
+    for run in runs:
+        path = run.folder / "history.csv"
+        if run.task == task and path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                history = list(csv.DictReader(file))
+            scores = [100 * float(epoch[f"dev_{run.result['metric']}"]) for epoch in history]
+            curves.append(page.Curve(run.name, run.seed, run.result["metric"], scores))
+    return curves
+
+
+def mistakes_of(runs: list[Run], task: str) -> tuple[str, list[dict]]:
+    """Name of the best run of a task, and its examples of mistakes."""
+    of_task = [run for run in runs if run.task == task]
+    if not of_task:
+        return "", []
+    best = max(of_task, key=lambda run: run.score)
+    path = best.folder / "mistakes.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return best.folder.name, found
+
+
+if __name__ == "__main__":
+    main()
