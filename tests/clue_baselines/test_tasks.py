@@ -3,14 +3,15 @@
 import importlib
 import itertools
 import json
+import re
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from clue_baselines import backbone, data, predictions
-from clue_baselines.chid import assign
+from clue_baselines import backbone, data, experiment, predictions
+from clue_baselines.chid import Chid, assign
 from clue_baselines.data import DataError, Record, Source
 from clue_baselines.sample import make_samples
 from clue_baselines.task import Task
@@ -356,6 +357,37 @@ def test_prediction_files(name, rows, outputs, expected, tmp_path):
     path = tmp_path / next(iter(expected.values()))
     predictions.write_predictions(path, answers, ids, kind.one_object)
     assert path.read_bytes() == (GOLDEN / f"{name}_predict.json").read_bytes()
+
+
+def test_a_run_that_answers_groups_with_one_object(tiny, tmp_path, capsys):
+    flags = ["--data", "sample", "--model", tiny, "--maxlen", 24, "--epochs", 1, "--limit", 8]
+    experiment.main(Chid, [str(flag) for flag in (*flags, "--output", tmp_path)])
+    said = capsys.readouterr().out
+    folder = tmp_path / "chid" / "tiny-sample-seed0"
+    result = json.loads((folder / "result.json").read_text())
+    blanks = data.read_document(data.SAMPLE / "chid" / "dev_answer.json", dict)
+    assert result["n"] == len(blanks) and f"{len(blanks)} blanks, seed 0" in said
+    assert result["scores"]["accuracy"]["score"] == result["score"]
+    for split, number in (("test1.0", 10), ("test1.1", 11)):
+        answers = data.read_document(folder / f"chid{number}_predict.json", dict)
+        text = (data.SAMPLE / "chid" / f"{split}.json").read_text(encoding="utf-8")
+        assert list(answers) == re.findall(r"#idiom\d{6}#", text)
+        assert all(0 <= answer <= 9 for answer in answers.values())
+
+
+def test_pretrained_weights_without_a_token_that_the_task_needs(pretrained, capsys):
+    flags = ["--data", "sample", "--model", str(pretrained()), "--maxlen", "24"]
+    with pytest.raises(SystemExit, match=r"vocab.txt: it lacks \[unused1\], which this task needs"):
+        experiment.main(Chid, flags)
+
+
+@pytest.mark.parametrize("name", ["iflytek", "afqmc", "ocnli", "cmnli", "wsc", "csl", "c3", "chid"])
+def test_help(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        experiment.main(type(task(name)), ["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert end.value.code == 0 and f"python clue_baselines/{name}.py" in said
+    assert ("--no-hungarian" in said) == (name == "chid")
 
 
 GOLDEN = Path(__file__).parent / "predictions"
