@@ -27,11 +27,11 @@ class Base:
     pretrained_rate: float = 0.0
 
 
-# Our Adam with weight decay, not `keras.optimizers.AdamW`: on TensorFlow, Keras 3.15 squares an
-# embedding's gradient before it adds up the rows of a token that occurs several times, and so takes
-# too large a step there.
+# Our Adam and our weight decay: on TensorFlow, `keras.optimizers.Adam` and `AdamW` of Keras 3.15
+# square an embedding's gradient before they add up the rows of a token that occurs several times,
+# and so take too large a step there. In an extended class they get it right.
 BASES = {
-    "adam": Base("Adam", keras.optimizers.Adam, 2e-4, {}, pretrained_rate=3e-5),
+    "adam": Base("Adam", optimizers.Adam, 2e-4, {}, pretrained_rate=3e-5),
     "adamw": Base("AdamW", keras.optimizers.Adam, 2e-4, {}, pretrained_rate=3e-5),
     "adafactor": Base(
         "AdaFactor",
