@@ -22,7 +22,15 @@ from clue_baselines.epochs import AfterEpoch
 from clue_baselines.settings import Settings, parse
 from clue_baselines.task import Example, Task
 from keras_extras.tokenization import WordPieceTokenizer
-from keras_extras.training import BUCKETS, LengthBatches, get_strategy, strategy_scope
+from keras_extras.training import (
+    BUCKETS,
+    LengthBatches,
+    Resume,
+    ResumeError,
+    get_strategy,
+    is_chief,
+    strategy_scope,
+)
 
 
 @dataclass
@@ -49,6 +57,8 @@ def main(kind: type[Task], argv: list[str] | None = None):
         description = sys.modules[kind.__module__].__doc__
         settings = parse(kind.options, kind.name, description, kind.defaults, argv)
         task = kind(settings)
+        if settings.deterministic:
+            machine.make_deterministic()
         try:
             strategy = get_strategy(settings.strategy, settings.devices)
         except (ValueError, RuntimeError) as error:
@@ -113,11 +123,13 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
     folder = prepare_folder(task, settings, seed, source, facts, recipe)
     if not settings.resume:
         tokenizer.save_vocab(folder / "vocab.txt")
-    after_epoch = AfterEpoch(folder, weights, dev_score, task.metric, train_batches)
-    fit(task, model, train_batches, after_epoch, settings)
+    chief = is_chief(strategy)
+    resume = Resume(folder / "state", train_batches, settings.save_every, writes=chief)
+    after_epoch = AfterEpoch(folder, weights, dev_score, task.metric, resume)
+    fit(task, model, after_epoch, settings)
 
     weights.load_weights(folder / "best.weights.h5")
-    about = {"seed": seed, "data": source.kind, "recipe": recipe}
+    about = {"seed": seed, "data": source.kind, "train_rows": len(train), "recipe": recipe}
     history = after_epoch.history
     result = results.report_run(task, folder, history, dev, predict(dev_split), truths, about)
     for split, examples in test_splits.items():
@@ -210,38 +222,37 @@ def run_name(settings: Settings, kind: str) -> str:
     return settings.name or f"{Path(settings.model or backbone.SMALL_BERT).stem}-{kind}"
 
 
-def fit(
-    task: Task,
-    model: keras.Model,
-    batches: LengthBatches,
-    after_epoch: AfterEpoch,
-    settings: Settings,
-):
-    """Trains all epochs that are still to do; Ctrl-C says how to go on."""
-    folder = after_epoch.folder
-    done = after_epoch.resume(model)
-    if done >= settings.epochs:
-        print(f"Run: {folder}, all {done} epochs are trained")
+def fit(task: Task, model: keras.Model, after_epoch: AfterEpoch, settings: Settings):
+    """Trains all that is still to do; Ctrl-C and a lost worker say how to go on."""
+    folder, resume = after_epoch.folder, after_epoch.resume
+    again = f"  python clue_baselines/{task.name}.py --resume {shlex.quote(str(folder))}"
+    try:
+        resume.load(model)
+    except ResumeError as error:
+        raise DataError(str(error)) from None
+    if resume.epoch >= settings.epochs:
+        print(f"Run: {folder}, all {resume.epoch} epochs are trained")
         return
+    done = f"epoch {resume.epoch}" + (f" and step {resume.step}" if resume.step else "")
+    print(f"Run: {folder}" + (f", resuming after {done}" if resume.last else ""))
+    computed, real = resume.batches.tokens()
+    print(f"Tokens per epoch: {real}, with padding {computed} ({computed / real:.2f} times)")
     callbacks = [after_epoch]
     if settings.tensorboard:
         callbacks.append(tensorboard(folder))
-    print(f"Run: {folder}" + (f", resuming after epoch {done}" if done else ""))
     try:
-        model.fit(
-            batches,
-            epochs=settings.epochs,
-            initial_epoch=done,
-            callbacks=callbacks,
-            shuffle=False,  # the batches shuffle themselves; Keras would not do it by the seed
-            verbose=1 if in_terminal() else 2,
-        )
+        resume.fit(model, settings.epochs, callbacks, verbose=1 if in_terminal() else 2)
     except KeyboardInterrupt:
         finished = len(after_epoch.history)
         kept = f"the best weights are in {folder / 'best.weights.h5'}" if finished else "no weights"
-        raise KeyboardInterrupt(
-            f"\nStopped after {finished} finished epochs; {kept}. Go on with:\n"
-            f"  python clue_baselines/{task.name}.py --resume {shlex.quote(str(folder))}"
+        message = f"\nStopped after {finished} finished epochs; {kept}. Go on with:\n{again}"
+        raise KeyboardInterrupt(message) from None
+    except Exception as error:
+        if not machine.is_lost_worker(error):
+            raise
+        raise DataError(
+            f"Another worker is gone ({str(error).splitlines()[0][:200]}). Start all again with:\n"
+            + again
         ) from None
 
 

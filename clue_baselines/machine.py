@@ -12,6 +12,7 @@ from pathlib import Path
 
 import keras
 
+from clue_baselines.data import DataError
 from clue_baselines.settings import Settings
 from keras_extras.training import is_chief
 
@@ -109,6 +110,24 @@ def is_tpu(strategy) -> bool:
 def padding_multiple() -> int:
     """What lengths are rounded up to: tensor cores want 8; 4 computes less on a CPU."""
     return 8 if any(not device.startswith("CPU") for device in devices()) else 4
+
+
+def make_deterministic():
+    """Makes equal runs give equal bits; call it before anything is computed.
+
+    Raises:
+        DataError: this is offered for TensorFlow only.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise DataError(f"--deterministic is for TensorFlow, not for {keras.backend.backend()}.")
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
+
+
+def is_lost_worker(error: Exception) -> bool:
+    """Whether tf.distribute failed because another worker does not answer any more."""
+    return type(error).__name__ in ("UnavailableError", "AbortedError", "DeadlineExceededError")
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ settings.json   what was asked for, versions, devices, data and its checksums
 history.csv     one row per epoch        curve.png       the same as a picture
 classes.txt     scores per class         confusion.png   confusion matrix (classification)
 best.weights.h5 weights of the best epoch; vocab.txt is the vocabulary they need
-resume.npz      everything that training needs to go on after the last finished epoch
+state/          everything that training needs to go on where it was interrupted, twice
 mistakes.json   some records of dev that were answered wrongly
 result.json     the scores with their standard errors
 """

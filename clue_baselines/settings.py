@@ -21,7 +21,7 @@ RECIPES = {
         "precision": "mixed_bfloat16",
     },
 }
-CHANGEABLE_ON_RESUME = ("epochs", "strategy", "devices", "tensorboard", "jit")
+CHANGEABLE_ON_RESUME = ("epochs", "strategy", "devices", "save_every", "tensorboard", "jit")
 
 
 def setting(default, help: str, **flag):
@@ -75,11 +75,13 @@ class Settings:
     limit: int = setting(0, "train on the first rows only; 0: on all")
     output: str = setting("results", "folder of results; a run is <output>/<task>/<name>")
     name: str = setting("", "name of the run; default: made of model, data and seed")
+    save_every: int = setting(0, "steps between saved states of training; 0: after epochs only")
     resume: str = setting("", "go on with an interrupted run, given its folder")
     strategy: str = setting(
         "auto", "tf.distribute: auto, one_device, mirrored, multi_worker, tpu or cpu:N"
     )
     devices: int = setting(0, "how many devices 'mirrored' takes; without a GPU logical CPUs")
+    deterministic: bool = setting(False, "equal runs give equal bits (TensorFlow), more slowly")
     tensorboard: bool = setting(False, "also write logs for TensorBoard")
     jit: bool = setting(False, "compile with XLA; pads to a few fixed lengths")
 
@@ -162,7 +164,7 @@ def check(settings: Settings):
             raise DataError(f"--{name.replace('_', '-')} must be at least 1.")
     if settings.maxlen < 4:
         raise DataError("--maxlen must be at least 4: [CLS], [SEP] and some text between.")
-    for name in ("limit", "learning_rate", "weight_decay", "low_rank"):
+    for name in ("limit", "save_every", "learning_rate", "weight_decay", "low_rank"):
         if getattr(settings, name) < 0:
             raise DataError(f"--{name.replace('_', '-')} must not be negative.")
     for name in ("ema", "child_tuning", "layer_decay"):

@@ -1,0 +1,345 @@
+"""Training that is interrupted at any moment and goes on as if it had not been."""
+
+import hashlib
+import json
+import os
+import random
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_extras.training.batching import LengthBatches
+
+__all__ = ["Resume", "ResumeError"]
+
+FORMAT = "keras_extras training state 1"
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+
+
+class ResumeError(Exception):
+    """A saved state that cannot be used; the message says which, why, and what to do."""
+
+
+class Resume(keras.callbacks.Callback):
+    """Saves all of a training's state as it goes on, and goes on from there after a stop.
+
+    The state is the weights, the optimizer (with its averages, accumulated gradients and loss
+    scale), epoch and step, the order of the data, the random states of dropout, Python, NumPy
+    and torch, the metrics of the epoch so far, and `notes`, in which other callbacks keep what they
+    need (JSON): `resume.notes["best"] = 0.7`. Instead of `model.fit` call `resume.fit`:
+
+        resume = Resume("run/state", batches, save_every=200)
+        resume.fit(model, epochs=3, callbacks=[...])
+
+    After a kill at any moment the same lines, run again, end with the weights that an undisturbed
+    run ends with: bit for bit on one CPU with `tf.config.experimental.enable_op_determinism()`,
+    else as near as two undisturbed runs are to each other.
+
+    A state is written under another name and then renamed, and the one before is kept. If the
+    newest is damaged or belongs to another model or data, this is said and the one before is used.
+    If a state cannot be written (a full disk), this is said and the training goes on.
+
+    Args:
+        folder: where the states are kept; made if need be.
+        batches: what the model trains on. With other data than `LengthBatches` use `load` and
+            `model.fit(…, callbacks=[resume])`; training then goes on after the last whole epoch.
+        save_every: steps between two saved states; 0 saves after each epoch only. Default 0.
+        writes: whether this process writes states; of several workers only the chief does (see
+            `is_chief`), all read them. Default True.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        batches: LengthBatches | None = None,
+        save_every: int = 0,
+        writes: bool = True,
+    ):
+        super().__init__()
+        if save_every < 0:
+            raise ValueError(f"save_every must be 0 or more, not {save_every}.")
+        if save_every and batches is None:
+            raise ValueError("save_every needs `batches`, or a training could not go on there.")
+        self.folder, self.batches = Path(folder), batches
+        self.save_every, self.writes = save_every, writes
+        self.notes: dict = {}
+        self.epoch, self.step, self.skipped = 0, 0, 0
+        self.last: Path | None = None
+        self._loaded = False
+        self._metrics: list | None = None  # to be put into the model when the epoch begins
+        self._random: list | None = None  # as well, or in its middle
+        self._values: list = []  # of the variables when a state was last saved
+        if writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def fit(
+        self,
+        model: keras.Model,
+        epochs: int,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        **options,
+    ) -> dict[str, list]:
+        """`model.fit` on the batches, from where the saved state says.
+
+        Callbacks are called before this one, so what they note at an epoch's end is saved with
+        it. An epoch that was interrupted is a `fit` of its own, so `on_train_begin` comes twice.
+
+        Args:
+            model: compiled model.
+            epochs: to train in all, with those that are done.
+            callbacks: callbacks beside this one.
+            options: other arguments of `model.fit`.
+
+        Returns:
+            Per metric its values in the epochs that were trained now, as `History.history`.
+
+        Raises:
+            ResumeError: there are states, but none that can be used.
+        """
+        if self.batches is None:
+            raise ValueError("Resume.fit needs the batches; give them to Resume(…, batches).")
+        options = {"shuffle": False, **options}
+        if not self._loaded:
+            self.load(model)
+        history: dict[str, list] = {}
+        model.stop_training = False
+        while self.epoch < epochs and not model.stop_training:
+            end = self.epoch + 1 if self.step else epochs
+            self._show_batches()
+            done = model.fit(
+                self.batches,
+                initial_epoch=self.epoch,
+                epochs=end,
+                callbacks=[*callbacks, self],
+                **options,
+            )
+            for name, values in done.history.items():
+                history.setdefault(name, []).extend(values)
+            if self.epoch < epochs and not model.stop_training:
+                # averaged weights have replaced the others, as at the end of every `fit`
+                assign(state_variables(model), self._values)
+        return history
+
+    def _show_batches(self):
+        """Lets Keras see as many batches as there are to do in the first epoch.
+
+        It takes the shapes of all batches from the first two, so they must not be those that
+        happen to come next, but the longest and the shortest, with which every epoch begins.
+        """
+        self.batches.set_epoch(self.epoch)
+        rest = len(self.batches) - self.step
+        if rest > 1:
+            self.batches.batches = self.batches.batches[:rest]
+        else:
+            self.batches.set_epoch(self.epoch, skip=self.step)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.skipped = epoch, self.step
+        if self.batches is not None:
+            self.batches.set_epoch(epoch, skip=self.skipped)
+        if self._metrics is not None:
+            assign(metric_variables(self.model), self._metrics)
+            self._metrics = None
+        if not self.step:
+            self._set_random_state()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # not before: torch draws a number for each iterator, which a saved state is past
+        self._set_random_state()
+
+    def _set_random_state(self):
+        if self._random is not None:
+            set_random_state(self._random)
+            self._random = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        before, self.step = self.step, self.skipped + batch + 1
+        due = self.save_every and self.step // self.save_every > before // self.save_every
+        # the state after the last step is saved with what the epoch's end adds to it
+        if due and batch + 1 < len(self.batches):
+            self.save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch, self.step = epoch + 1, 0
+        self.save()
+
+    def save(self) -> Path | None:
+        """Writes the state of now; returns its file, or None if it could not be written."""
+        model = self.model
+        self._values = variables = [to_numpy(v) for v in state_variables(model)]
+        metrics = [to_numpy(v) for v in metric_variables(model)] if self.step else []
+        if not self.writes:  # reading them may need all workers; writing does not
+            return None
+        about = {
+            "format": FORMAT,
+            "epoch": self.epoch,
+            "step": self.step,
+            "data": fingerprint(self.batches),
+            "variables": len(variables),
+            "random": random_state(),
+            "notes": self.notes,
+        }
+        arrays = {str(i): array for i, array in enumerate([*variables, *metrics])}
+        path = self.folder / f"state-{self.epoch:05d}-{self.step:08d}.npz"
+        temporary = self.folder / "state.tmp"
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, about=json.dumps(about), **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            kept = f"the state in {self.last} remains" if self.last else "there is none yet"
+            message = f"WARNING: cannot save the training's state in {path} ({error}); {kept}."
+            print(message, file=sys.stderr, flush=True)
+            return None
+        for old in self.folder.glob("state-*.npz"):
+            if old not in (path, self.last):
+                old.unlink()
+        self.last = path
+        return path
+
+    def load(self, model: keras.Model) -> int:
+        """Puts the newest usable state into the model.
+
+        Args:
+            model: compiled model of the kind that was trained; its optimizer is built if need be.
+
+        Returns:
+            The epoch to go on with, for `initial_epoch`; 0 if nothing was saved.
+
+        Raises:
+            ResumeError: there are states, but none that can be used.
+        """
+        self._loaded, refused = True, []
+        for path in sorted(self.folder.glob("state-*.npz"), reverse=True):
+            try:
+                self._load(path, model)
+            except ResumeError as error:
+                refused.append(f"{path}: {error}")
+                continue
+            for reason in refused:
+                print(f"WARNING: not used: {reason}", file=sys.stderr)
+            if refused:
+                print(f"WARNING: going on from {path}", file=sys.stderr, flush=True)
+            self.last = path
+            return self.epoch
+        if refused:
+            raise ResumeError(
+                "No saved state can be used; start anew in another folder. " + " ".join(refused)
+            )
+        return 0
+
+    def _load(self, path: Path, model: keras.Model):
+        """Puts the state of one file into the model, or changes nothing."""
+        about, arrays = read(path)
+        data = fingerprint(self.batches)
+        if about["data"] != data:
+            raise ResumeError(
+                f"it belongs to a training on other batches ({about['data']}, not {data})."
+            )
+        count, step = about["variables"], about["step"]
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        variables = state_variables(model)
+        check_shapes(variables, arrays[:count])
+        if step and len(metric_variables(model)) < len(arrays) - count:
+            model.test_on_batch(*self.batches[0])  # makes the metrics' variables
+            model.reset_metrics()
+        metrics = metric_variables(model) if step else []
+        check_shapes(metrics, arrays[count:])
+        assign(variables, arrays[:count])
+        self._random = about["random"]
+        self._metrics = arrays[count:] if step else None
+        self.epoch, self.step, self.notes = about["epoch"], step, about["notes"]
+
+
+def state_variables(model: keras.Model) -> list:
+    """Weights, random number states of dropout, and the optimizer's variables."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def metric_variables(model: keras.Model) -> list:
+    """What the metrics have counted so far in this epoch, the loss among them."""
+    return [variable for metric in model.metrics for variable in metric.variables]
+
+
+def to_numpy(variable) -> np.ndarray:
+    """Value of a variable; NumPy's file format knows no bfloat16, but float32 holds it exactly."""
+    value = keras.ops.convert_to_numpy(variable)
+    return value.astype("float32") if value.dtype.name == "bfloat16" else value
+
+
+def assign(variables: Sequence, arrays: Sequence[np.ndarray]):
+    """Gives every variable its value."""
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def check_shapes(variables: Sequence, arrays: Sequence[np.ndarray]):
+    """Complains if the arrays are not of these variables."""
+    if len(variables) != len(arrays):
+        raise ResumeError(
+            f"it belongs to another model or optimizer ({len(arrays)} variables, not "
+            f"{len(variables)})."
+        )
+    for variable, array in zip(variables, arrays, strict=True):
+        if tuple(variable.shape) != array.shape:
+            raise ResumeError(
+                f"it belongs to another model or optimizer ({variable.path} has the shape "
+                f"{tuple(variable.shape)} here and {array.shape} there)."
+            )
+
+
+def read(path: Path) -> tuple[dict, list[np.ndarray]]:
+    """A file's description and arrays; the archive's checksums are tested by reading it all."""
+    try:
+        with path.open("rb") as file, np.load(file) as stored:
+            about = json.loads(str(stored["about"]))
+            arrays = [stored[str(i)] for i in range(len(stored.files) - 1)]
+        is_state = about["format"] == FORMAT
+    except DAMAGE as error:
+        raise ResumeError(f"it is damaged ({error}).") from None
+    if not is_state:
+        raise ResumeError(f"it is no {FORMAT}, but {about['format']!r}.")
+    return about, arrays
+
+
+def fingerprint(batches: LengthBatches | None) -> str:
+    """What the order of the data depends on, in short."""
+    if batches is None:
+        return "unknown"
+    lengths = hashlib.sha256(np.asarray(batches.lengths, "int64").tobytes()).hexdigest()[:16]
+    settings = f"size {batches.batch_size}, seed {batches.seed}, window {batches.window}"
+    kind = "shuffled" if batches.shuffle else "sorted"
+    return f"{len(batches.lengths)} examples, {settings}, {kind}, lengths {lengths}"
+
+
+def random_state() -> list:
+    """States of Python's, NumPy's and torch's global random numbers, as JSON can hold them."""
+    kind, keys, *rest = np.random.get_state()
+    state = [random.getstate(), [kind, keys.tolist(), *rest]]
+    if keras.backend.backend() == "torch":  # whose dropout draws from it
+        import torch
+
+        states = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+        state.append([each.tolist() for each in states])
+    return state
+
+
+def set_random_state(state: list):
+    """Takes what `random_state` gave."""
+    (version, words, gauss), numpy_state, *torch_states = state
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state(tuple(numpy_state))
+    if torch_states and keras.backend.backend() == "torch":
+        import torch
+
+        cpu, *gpus = (torch.tensor(each, dtype=torch.uint8) for each in torch_states[0])
+        torch.set_rng_state(cpu)
+        torch.cuda.set_rng_state_all(gpus)
