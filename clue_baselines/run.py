@@ -1,0 +1,222 @@
+"""Runs all tasks with several seeds, each in a process of its own; goes on where it stopped.
+
+    python -m clue_baselines.run --tasks all --seeds 3 --model hfl/chinese-roberta-wwm-ext
+    python -m clue_baselines.run --tasks tnews afqmc --name quick --epochs 1 --limit 2000
+
+Every other flag is passed on to the tasks' scripts. What is finished is not done again, what was
+interrupted goes on after its last finished epoch, and a run that fails does not stop the others:
+its output is in <output>/<task>/<name>-seed<n>.log.
+"""
+
+import argparse
+import contextlib
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from clue_baselines import results
+from clue_baselines.backbone import SMALL_BERT
+from clue_baselines.data import DataError
+from clue_baselines.settings import CHANGEABLE_ON_RESUME, Settings, parse
+from clue_baselines.tasks import chosen, task_class
+
+# what may differ between a finished run and the one that is asked for
+FREE = {*CHANGEABLE_ON_RESUME, "seed", "output", "name", "resume", "data"} - {"epochs"}
+UP, CLEAR = "\033[{}A", "\033[2K"
+
+
+@dataclass
+class Job:
+    """One task with one seed, and how far it is."""
+
+    task: str
+    seed: int
+    settings: Settings
+    state: str = "waiting"
+    said: str = ""
+    score: float | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def stem(self) -> str:
+        """Name of the run's folder, but for a number behind it."""
+        return f"{self.settings.name}-seed{self.seed}"
+
+    def folders(self) -> list[Path]:
+        """All folders of this run, the newest last."""
+        parent = Path(self.settings.output) / self.task
+        found = [parent / self.stem, *parent.glob(f"{self.stem}-[0-9]*")]
+        return sorted((f for f in found if f.is_dir()), key=lambda f: f.stat().st_mtime)
+
+
+def main(argv: list[str] | None = None):
+    """Runs what is not done yet; ends with exit code 1 if a run failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m clue_baselines.run",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help="default: all")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1")
+    parser.add_argument("--name", default="", help="of the runs; default: made of the model")
+    asked, flags = parser.parse_known_args(argv)
+    try:
+        jobs = make_jobs(asked, flags)
+        failed = work(jobs, flags)
+    except DataError as error:
+        raise SystemExit(f"ERROR: {error}") from None
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on from here.", file=sys.stderr)
+        raise SystemExit(130) from None
+    summarize(jobs)
+    if failed:
+        raise SystemExit(f"ERROR: {failed} of {len(jobs)} runs failed; their logs say why.")
+
+
+def make_jobs(asked: argparse.Namespace, flags: list[str]) -> list[Job]:
+    """All runs, with the settings that their scripts will read from the flags.
+
+    Raises:
+        DataError: no task of that name, a flag that makes no sense, or a run of the same name has
+            finished with other settings.
+    """
+    if asked.seeds < 1:
+        raise DataError("--seeds must be at least 1.")
+    jobs = []
+    for task in chosen(asked.tasks):
+        kind = task_class(task)
+        settings = parse(kind.options, task, "", kind.defaults, flags)
+        if settings.resume or settings.seed != [0]:
+            raise DataError("give --seeds N, not --seed or --resume.")
+        settings.name = asked.name or Path(settings.model or SMALL_BERT).stem
+        jobs += [Job(task, seed, settings) for seed in range(asked.seeds)]
+    for job in jobs:
+        look_for_result(job)
+    return jobs
+
+
+def look_for_result(job: Job):
+    """Marks a job as done if a folder holds its result."""
+    for folder in job.folders():
+        if (folder / "result.json").is_file():
+            if other := difference(job, folder):
+                raise DataError(f"{folder} is finished {other}; give these runs another --name.")
+            result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+            job.state, job.score = "done", 100 * result["score"]
+            job.said = f"{result['metric']} {job.score:.2f}"
+
+
+def difference(job: Job, folder: Path) -> str:
+    """In which setting a run is not the one that is asked for; empty if it is."""
+    stored = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["settings"]
+    for key, wanted in asdict(job.settings).items():
+        if key not in FREE and stored.get(key, wanted) != wanted:
+            return f"with --{key.replace('_', '-')} {stored[key]}, not {wanted}"
+    return ""
+
+
+def work(jobs: list[Job], flags: list[str]) -> int:
+    """Runs the jobs one after the other; returns how many failed."""
+    table = Table(jobs)
+    for job in jobs:
+        if job.state == "done":
+            continue
+        job.state, job.started = "running", time.monotonic()
+        log = Path(job.settings.output) / job.task / f"{job.stem}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                command(job, flags), stdout=file, stderr=file, start_new_session=True
+            )
+            try:
+                while process.poll() is None:
+                    job.said = progress(job)
+                    table.show()
+                    time.sleep(0.5)
+            except KeyboardInterrupt:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+                raise
+            finally:
+                job.seconds = time.monotonic() - job.started
+        job.state, job.said = "failed", last_line(log)
+        if process.returncode == 0:
+            look_for_result(job)
+        table.show()
+    table.show()
+    return sum(job.state == "failed" for job in jobs)
+
+
+def command(job: Job, flags: list[str]) -> list[str]:
+    """The command of a run, or that which goes on with its newest unfinished folder."""
+    script = [sys.executable, "-m", f"clue_baselines.{job.task}"]
+    for folder in reversed(job.folders()):
+        begun = (folder / "vocab.txt").is_file() and not (folder / "result.json").is_file()
+        if begun and not difference(job, folder):
+            return [*script, "--resume", str(folder)]
+    return [*script, *flags, "--name", job.settings.name, "--seed", str(job.seed)]
+
+
+def progress(job: Job) -> str:
+    """The last finished epoch of the newest folder and its score."""
+    for path in (folder / "history.csv" for folder in job.folders()[-1:]):
+        with contextlib.suppress(OSError, IndexError, StopIteration, ValueError):  # half written
+            rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+            key = next(key for key in rows[-1] if key.startswith("dev_"))
+            value = 100 * float(rows[-1][key])
+            return f"epoch {len(rows)}/{job.settings.epochs}, {key[4:]} {value:.2f}"
+    return ""
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log, where errors stand."""
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")[:300]
+
+
+class Table:
+    """The state of all runs: redrawn in a terminal, elsewhere a line for each change."""
+
+    def __init__(self, jobs: list[Job]):
+        self.jobs, self.drawn, self.states = jobs, 0, {}
+
+    def show(self):
+        """Draws the table, or prints the runs whose state has changed."""
+        lines = [self.line(job) for job in self.jobs]
+        if sys.stdout.isatty():
+            up = UP.format(self.drawn) if self.drawn else ""
+            print(up + "\n".join(CLEAR + line[:100] for line in lines), flush=True)
+            self.drawn = len(lines)
+            return
+        for job, line in zip(self.jobs, lines, strict=True):
+            if self.states.get(job.stem + job.task) != job.state and job.state != "waiting":
+                print(line, flush=True)
+            self.states[job.stem + job.task] = job.state
+
+    def line(self, job: Job) -> str:
+        """One run as aligned text."""
+        seconds = time.monotonic() - job.started if job.state == "running" else job.seconds
+        minutes = f"{seconds / 60:.1f} min" if seconds else ""
+        return f"{job.task:<10}seed {job.seed:<4}{job.state:<9}{minutes:>10}  {job.said}"
+
+
+def summarize(jobs: list[Job]):
+    """Prints mean and deviation of every task's seeds."""
+    print()
+    for task in dict.fromkeys(job.task for job in jobs):
+        scores = [job.score for job in jobs if job.task == task and job.score is not None]
+        if len(scores) > 1:
+            mean, deviation = results.mean_and_deviation(scores)
+            print(f"{task:<10}{mean:.2f} ± {deviation:.2f} over {len(scores)} seeds")
+        elif scores:
+            print(f"{task:<10}{scores[0]:.2f}")
+
+
+if __name__ == "__main__":
+    main()

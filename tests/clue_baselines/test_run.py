@@ -1,0 +1,145 @@
+"""Many runs by one command: processes of their own, failures, going on, what is done already."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from clue_baselines import run
+from clue_baselines.data import DataError
+
+ROOT = Path(run.__file__).parent.parent
+
+
+@pytest.fixture
+def flags(tiny, tmp_path):
+    """Flags of short runs on the sample."""
+    flags = ["--data", "sample", "--model", tiny, "--output", tmp_path / "results"]
+    return [str(flag) for flag in (*flags, "--limit", 32, "--maxlen", 40, "--epochs", 1)]
+
+
+def start(*argv):
+    """The command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "clue_baselines.run", *map(str, argv)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+
+def make(output, task, folder, score=None, **settings):
+    """The files of a run, finished if it has a score."""
+    path = output / task / folder
+    path.mkdir(parents=True)
+    (path / "vocab.txt").write_text("[PAD]\n")
+    (path / "settings.json").write_text(json.dumps({"settings": settings}))
+    if score is not None:
+        result = {"metric": "accuracy", "score": score}
+        (path / "result.json").write_text(json.dumps(result))
+    return path
+
+
+def jobs(flags, tasks=("afqmc",), seeds=1, name=""):
+    return run.make_jobs(Namespace(tasks=list(tasks), seeds=seeds, name=name), flags)
+
+
+def test_jobs_are_all_tasks_with_all_seeds(flags):
+    made = jobs(flags, ["tnews", "cluener"], seeds=2)
+    assert [(job.task, job.seed) for job in made] == [
+        ("tnews", 0), ("tnews", 1), ("cluener", 0), ("cluener", 1),
+    ]  # fmt: skip
+    assert made[0].stem == "tiny-seed0" and made[0].settings.epochs == 1
+    assert made[2].settings.head == "global_pointer"
+    command = run.command(made[1], flags)
+    assert command[:3] == [sys.executable, "-m", "clue_baselines.tnews"]
+    assert command[3:] == [*flags, "--name", "tiny", "--seed", "1"]
+    assert len(jobs(flags, ["all"], seeds=3)) == 33
+
+
+def test_what_is_finished_is_done(flags, tmp_path):
+    make(tmp_path / "results", "afqmc", "tiny-seed1-2", 0.7, epochs=1, limit=32)
+    first, second = jobs(flags, seeds=2)
+    assert (first.state, second.state) == ("waiting", "done")
+    assert second.said == "accuracy 70.00" and second.score == pytest.approx(70)
+    with pytest.raises(DataError, match="finished with --epochs 1, not 3; give these runs another"):
+        jobs([*flags, "--epochs", "3"], seeds=2)
+    assert jobs([*flags, "--epochs", "3"], name="long")[0].state == "waiting"
+
+
+def test_what_was_interrupted_goes_on(flags, tmp_path):
+    (job,) = jobs(flags)
+    make(tmp_path / "results", "afqmc", "tiny-seed0", epochs=1, limit=64)  # of other settings
+    assert "--resume" not in run.command(job, flags)
+    folder = make(tmp_path / "results", "afqmc", "tiny-seed0-2", epochs=1, limit=32)
+    assert run.command(job, flags)[-2:] == ["--resume", str(folder)]
+
+
+def test_progress_is_read_from_the_history(flags, tmp_path):
+    (job,) = jobs([*flags, "--epochs", "3"])
+    assert run.progress(job) == ""
+    folder = make(tmp_path / "results", "afqmc", "tiny-seed0")
+    assert run.progress(job) == ""
+    history = folder / "history.csv"
+    history.write_text("epoch,loss,dev_accuracy,seconds\n1,0.7,0.55,2\n2,0.6,0.6125,2\n")
+    assert run.progress(job) == "epoch 2/3, accuracy 61.25"
+    history.write_text("epoch,loss,dev_accuracy,seconds\n")
+    assert run.progress(job) == ""
+
+
+@pytest.mark.parametrize(
+    "more, problem",
+    [
+        (["--seed", "3"], "give --seeds N, not --seed or --resume"),
+        (["--epochs", "0"], "--epochs must be at least 1"),
+    ],
+)
+def test_wrong_flags(flags, more, problem):
+    with pytest.raises(DataError, match=problem):
+        jobs([*flags, *more])
+    with pytest.raises(DataError, match="There is no task 'news'"):
+        jobs(flags, ["news"])
+    with pytest.raises(DataError, match="--seeds must be at least 1"):
+        jobs(flags, seeds=0)
+
+
+@pytest.mark.slow
+def test_one_failing_task_does_not_stop_the_others(clue, tiny, tmp_path):
+    """afqmc has no data; tnews is trained, stopped, gone on with, and then left alone."""
+    flags = ["--data", clue, "--model", tiny, "--output", tmp_path / "results", "--maxlen", 40]
+    flags += ["--epochs", 15, "--tasks", "afqmc", "tnews"]
+    process = start(*flags)
+    history = tmp_path / "results" / "tnews" / "tiny-seed0" / "history.csv"
+    while not history.is_file():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, said
+    assert "Stopped; the same command goes on from here." in said
+
+    process = start(*flags)
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 1
+    assert re.search(r"afqmc +seed 0 +failed .* ERROR: --data is .*, but there is no folder", said)
+    assert re.search(r"tnews +seed 0 +done .* accuracy \d+\.\d\d", said)
+    assert "ERROR: 1 of 2 runs failed; their logs say why." in said
+    log = history.parent.with_suffix(".log").read_text()
+    assert re.search(r"resuming after epoch \d+|all 15 epochs are trained", log), log[-3000:]
+    assert len(history.read_text().splitlines()) == 16
+    assert [p.name for p in history.parent.parent.iterdir() if p.is_dir()] == ["tiny-seed0"]
+
+    before = history.parent.joinpath("result.json").stat().st_mtime_ns
+    process = start(*flags[:-3], "--tasks", "tnews")
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0 and re.search(r"tnews +\d+\.\d\d\n", said)
+    assert history.parent.joinpath("result.json").stat().st_mtime_ns == before

@@ -1,0 +1,193 @@
+"""What a submission takes and refuses; the names and formats are the leaderboard's."""
+
+import json
+import zipfile
+
+import pytest
+
+from clue_baselines import submit
+from clue_baselines.task import Task
+from clue_baselines.tasks import TASKS, chosen, task_class
+
+# github.com/CLUEbenchmark/CLUE: the files of the two versions of the board
+FILES = {
+    "1.0": "afqmc c310 chid10 cluewsc10 cmnli cmrc2018 csl iflytek tnews10".split(),
+    "1.1": "afqmc c311 chid11 cluewsc11 cmrc2018 csl iflytek ocnli_50k tnews11".split(),
+}
+
+
+def write_lines(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def clue(tmp_path):
+    """Test sets of three tasks in their official formats."""
+    folder = tmp_path / "clue"
+    write_lines(folder / "afqmc" / "test.json", [{"id": i, "sentence1": "一"} for i in range(3)])
+    write_lines(folder / "cluener" / "test.json", [{"id": i, "text": "一二三"} for i in range(2)])
+    answers = [{"text": "FAKE_ANSWER_1", "answer_start": -1}]
+    asked = [{"id": f"TEST_0_QUERY_{i}", "question": "谁？", "answers": answers} for i in range(2)]
+    document = {"data": [{"paragraphs": [{"context": "一二三", "qas": asked}]}]}
+    write_lines(folder / "cmrc2018" / "test.json", [document])
+    return folder
+
+
+RIGHT = {
+    "afqmc": '{"id": "0", "label": "0"}\n{"id": "1", "label": "1"}\n{"id": "2", "label": "1"}\n',
+    "cluener": '{"id": 0, "label": {"name": {"一二": [[0, 1]]}}}\n{"id": 1, "label": {}}\n',
+    "cmrc2018": '{\n    "TEST_0_QUERY_0": "一",\n    "TEST_0_QUERY_1": "二三"\n}',
+}
+
+
+@pytest.fixture
+def make(tmp_path, clue):
+    """Makes a finished run with a prediction file."""
+
+    def make(task, text=None, folder="a-seed0", score=0.5, data="folder", where=clue):
+        path = tmp_path / "results" / task / folder
+        path.mkdir(parents=True, exist_ok=True)
+        result = {"task": task, "score": score, "metric": "accuracy", "data": data, "seed": 0}
+        (path / "result.json").write_text(json.dumps(result))
+        source = {"kind": data, "folder": str(where / task)}
+        (path / "settings.json").write_text(json.dumps({"data": source, "settings": {}}))
+        if text is not None:
+            (path / f"{task}_predict.json").write_text(text, encoding="utf-8")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Runs the command; returns the zip and what was said."""
+
+    def run(*flags):
+        output = tmp_path / "submission.zip"
+        common = ["--results", tmp_path / "results", "--output", output]
+        try:
+            submit.main([str(flag) for flag in (*common, *flags)])
+        except SystemExit as end:
+            assert not output.exists()
+            said = capsys.readouterr()
+            return None, f"{said.err}\n{end}"
+        return output, capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_names_are_those_of_the_leaderboard(version):
+    files = []
+    for name in submit.BOARDS[version]:
+        kind = task_class(name)
+        files.append(submit.submission(kind(kind.options(**kind.defaults)), version)[1])
+    assert sorted(files) == [f"{name}_predict.json" for name in FILES[version]]
+
+
+def test_every_task_has_its_script():
+    for name in TASKS:
+        kind = task_class(name)
+        assert issubclass(kind, Task) and kind.name == name and kind.submissions
+    assert chosen(["all"]) == list(TASKS)
+
+
+def test_files_are_zipped_as_they_are(make, run):
+    paths = {task: make(task, text) for task, text in RIGHT.items()}
+    output, said = run("--tasks", *RIGHT)
+    with zipfile.ZipFile(output) as archive:
+        assert archive.namelist() == [f"{task}_predict.json" for task in RIGHT]
+        for task, path in paths.items():
+            file = f"{task}_predict.json"
+            assert archive.read(file) == (path / file).read_bytes()
+    assert "Wrote" in said and "(3 files)" in said and "not compared" not in said
+    first = output.read_bytes()
+    run("--tasks", *RIGHT)
+    assert output.read_bytes() == first
+
+
+def test_the_best_run_or_the_named_one(make, run):
+    make("afqmc", RIGHT["afqmc"], "a-seed0", 0.5)
+    best = make("afqmc", RIGHT["afqmc"], "a-seed1", 0.7)
+    make("afqmc", None, "b-seed0", 0.9)  # without a file
+    make("afqmc", RIGHT["afqmc"], "c-seed0", 0.99, data="sample")
+    assert f"afqmc: {best}" in run("--tasks", "afqmc")[1]
+    other = best.with_name("a-seed0")
+    assert f"afqmc: {other}" in run("--tasks", "afqmc", "--run", f"afqmc={other}")[1]
+
+
+def test_all_that_is_missing_is_listed(make, run):
+    make("afqmc", RIGHT["afqmc"])
+    make("csl", None)
+    make("tnews", "", data="sample")
+    output, said = run()
+    assert output is None
+    assert "csl: " in said and "csl_predict.json is missing; the run saw no test.json" in said
+    for task in ("iflytek", "wsc", "chid", "c3", "cmrc2018", "ocnli", "tnews"):
+        assert f"{task}: no finished run on real data" in said
+    assert "afqmc:" not in said and "is not written: 8 problems" in said
+
+
+def test_without_data_the_ids_are_not_compared(make, run, tmp_path):
+    make("afqmc", RIGHT["afqmc"], where=tmp_path / "gone")
+    output, said = run("--tasks", "afqmc")
+    assert output and "not compared with the test set" in said
+
+
+LINE = '{"id": "0", "label": "0"}\n'
+DAMAGED = [
+    ("afqmc", '"label": "0"', '"label": "2"', "1 answers are not allowed, such as '2' of id 0"),
+    ("afqmc", '"label": "0"', '"label": 0', "1 answers are not allowed, such as 0 of id 0"),
+    ("afqmc", LINE, "", "2 answers for 3 test ids: 1 are missing, 0 belong to no test id"),
+    ("afqmc", '"id": "2"', '"id": "7"', "1 are missing, 1 belong to no test id"),
+    ("afqmc", '"id": "2"', '"id": "1"', "an id is answered twice"),
+    ("afqmc", '"label": "0"}', '"label": "0"', "not in the leaderboard's format"),
+    ("afqmc", '{"id": "0", "label": "0"}', "[0, 0]", "not in the leaderboard's format"),
+    ("cmrc2018", '"一"', '""', "1 answers are not allowed, such as ''"),
+    ("cmrc2018", "QUERY_1", "QUERY_0", "an id is answered twice"),
+    ("cmrc2018", '    "TEST_0_QUERY_0": "一",\n', "", "1 answers for 2 test ids"),
+    ("cmrc2018", RIGHT["cmrc2018"], "[]", "not one JSON object"),
+    ("cluener", '"name"', '"planet"', "1 answers are not allowed"),
+    ("cluener", "[0, 1]", "[0, 2]", "1 answers are not allowed"),
+    ("cluener", "[[0, 1]]", "[0, 1]", "1 answers are not allowed"),
+]
+
+
+@pytest.mark.parametrize("task, old, new, problem", DAMAGED)
+def test_malformed_files_are_refused(make, run, task, old, new, problem):
+    assert old in RIGHT[task]
+    path = make(task, RIGHT[task].replace(old, new))
+    output, said = run("--tasks", task)
+    assert output is None
+    assert f"{path / task}_predict.json: " in said and problem in said
+
+
+def test_the_order_is_that_of_the_test_set(make, run):
+    make("afqmc", RIGHT["afqmc"].replace(LINE, "") + LINE)
+    output, said = run("--tasks", "afqmc")
+    assert output is None and "not in the order of the test set" in said
+
+
+@pytest.mark.parametrize(
+    "task, answer, right",
+    [
+        ("chid", 9, True), ("chid", 10, False), ("chid", "3", False), ("chid", True, False),
+        ("c3", "3", True), ("c3", "4", False), ("c3", 3, False),
+        ("wsc", "true", True), ("wsc", "True", False),
+        ("iflytek", "118", True), ("iflytek", "119", False),
+        ("tnews", "116", True), ("tnews", "105", False),
+        ("cmnli", "neutral", True), ("ocnli", "-", False),
+    ],
+)  # fmt: skip
+def test_allowed_answers(task, answer, right):
+    kind = task_class(task)
+    assert submit.allowed(kind(kind.options(**kind.defaults)), answer) is right
+
+
+def test_wrong_flags(run, make):
+    make("afqmc", RIGHT["afqmc"])
+    assert "There is no task 'news'" in run("--tasks", "news")[1]
+    assert "--run takes TASK=FOLDER" in run("--tasks", "afqmc", "--run", "csl=x")[1]
+    assert "holds no finished run" in run("--tasks", "afqmc", "--run", "afqmc=nowhere")[1]
