@@ -23,27 +23,31 @@ __all__ = ["Model"]
 class Model(Trainer, keras.Model):
     """`keras.Model`, whose training is right under tf.distribute.
 
-    It is used like `keras.Model`: functional (`Model(inputs, outputs)`) or as a base class, with the
-    same `compile`, `fit`, `evaluate`, `predict`, callbacks and files. On TensorFlow its steps differ
-    from Keras' where several replicas share a batch (`tf.distribute`): gradients are summed over
-    the replicas first and then unscaled, tested, clipped, accumulated and applied; means of losses
-    and metrics are those of the whole batch, however unevenly it is divided. So N replicas train as
-    one device does on the same batches, also with `gradient_accumulation_steps`,
+    It is used like `keras.Model`: functional (`Model(inputs, outputs)`) or as a base class, with
+    the same `compile`, `fit`, `evaluate`, `predict`, callbacks and files. On TensorFlow its steps
+    differ from Keras' where several replicas share a batch (`tf.distribute`): gradients are summed
+    over the replicas first and then unscaled, tested, clipped, accumulated and applied; means of
+    losses and metrics are those of the whole batch, however unevenly it is divided. So N replicas
+    train as one device does on the same batches, also with `gradient_accumulation_steps`,
     `ema_overwrite_frequency`, `global_clipnorm`, mixed_float16, `steps_per_execution`, and several
     workers, where Keras 3.15 crashes or is wrong. Build and compile it in `strategy.scope()`.
 
-    With a `train_step` or `compute_loss` of one's own under several replicas: `compute_loss` returns
-    the replica's part of the loss (Keras' losses and `keras_extras.training.global_mean` do), and
-    the optimizer's `apply` sums gradients first. Two things stay as in Keras: batch normalization
-    uses the statistics of each replica, and what layers add with `add_loss` counts as a mean over
-    the replica's rows (exact for regularizers of weights and for means over rows).
+    One thing is different on one device, too: where a batch holds a row of an embedding several
+    times, the optimizer sees the sum of its gradients, as in tf.keras; Keras 3's Adam squares each.
+
+    With a `train_step` or `compute_loss` of one's own under several replicas, `compute_loss`
+    returns the replica's part of the loss (Keras' losses and `keras_extras.training.global_mean`
+    do), and the optimizer's `apply` sums gradients first. Two things stay as in Keras: batch
+    normalization uses the statistics of each replica, and what layers add with `add_loss` counts as
+    a mean over the replica's rows (exact for regularizers of weights and for means over rows).
 
     Example:
 
+    >>> import numpy as np
     >>> inputs = keras.Input((3,))
     >>> model = Model(inputs, keras.layers.Dense(1)(inputs))
     >>> model.compile("sgd", "mse", on_nan="skip")
-    >>> history = model.fit([[1.0, 2.0, 3.0]], [[1.0]], verbose=0)
+    >>> history = model.fit(np.ones((2, 3)), np.ones((2, 1)), verbose=0)
     """
 
     on_nan = "stop"

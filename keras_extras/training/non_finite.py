@@ -44,17 +44,17 @@ class NonFiniteLoss(keras.callbacks.Callback):
         first, self.last = self.last + 1, batch
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
-            step = (
-                f"step {batch + 1}" if first == batch else f"one of steps {first + 1}-{batch + 1}"
-            )
+            step, last = f"step {batch + 1}", ""
+            if first != batch:  # steps_per_execution
+                step, last = f"one of steps {first + 1}-{batch + 1}", f" to {batch}"
             raise FloatingPointError(
-                f"The loss became {loss} in {step} of epoch {self.epoch + 1} (batch {first} of the "
-                f"epoch, counted from 0{'' if first == batch else f', or up to {batch}'}; learning "
-                f"rate {rate_of(self.model.optimizer)}, precision "
-                f"{self.model.dtype_policy.name}). The weights may hold NaN now: go back to a saved "
-                "state. What helps: a smaller learning rate or a warm-up, `global_clipnorm`, "
-                "mixed_bfloat16 instead of mixed_float16, a look at that batch for NaN and for "
-                "logarithms or divisions of 0; or compile(on_nan='skip') to leave such steps out."
+                f"The loss became {loss} in {step} of epoch {self.epoch + 1} (batch {first}{last} "
+                f"of the epoch, counted from 0; learning rate {rate_of(self.model.optimizer)}, "
+                f"precision {self.model.dtype_policy.name}). The weights may hold NaN now: go back "
+                "to a saved state. What helps: a smaller learning rate or a warm-up, "
+                "`global_clipnorm`, mixed_bfloat16 instead of mixed_float16, a look at that batch "
+                "for NaN and for logarithms or divisions of 0; or compile(on_nan='skip') to leave "
+                "such steps out."
             )
 
     def on_epoch_end(self, epoch, logs=None):
@@ -68,8 +68,8 @@ class NonFiniteLoss(keras.callbacks.Callback):
         if left_out:
             what = "left out" if self.model.on_nan == "skip" else "used to shrink the weights"
             warnings.warn(
-                f"{left_out} of {self.last + 1} steps of epoch {epoch + 1} had a loss or a gradient "
-                f"that is not finite and were {what}.",
+                f"{left_out} of {self.last + 1} steps of epoch {epoch + 1} had a loss or a "
+                f"gradient that is not finite and were {what}.",
                 stacklevel=2,
             )
 

@@ -41,9 +41,10 @@ class TensorFlowTrainer:
         """
         if not replicas.in_one_of_many():
             return super().compute_loss(x, y, y_pred, sample_weight, training)
+        # First of all: sums over replicas let the others go on, and layers keep one list of losses.
+        added = [tf.reduce_sum(tf.cast(loss, keras.config.floatx())) for loss in self.losses]
         loss = self._compile_loss and self._compile_loss(y, y_pred, sample_weight)
         losses = [] if loss is None else [loss]
-        added = [tf.reduce_sum(tf.cast(loss, keras.config.floatx())) for loss in self.losses]
         if added:
             rows = tf.cast(replicas.rows_of(y_pred if x is None else x), added[0].dtype)
             (total,) = replicas.sum_over_replicas([rows])

@@ -1,0 +1,64 @@
+"""The private names of Keras that keras_extras.Model rests on are still there, and still used."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_extras
+from keras_extras.training.keras_seams import PRIVATE_NAMES, lowest_optimizer_class
+from keras_extras.training.replica_optimizer import OwnCopy, reducing_first, stepping_alone
+
+
+def test_private_names():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("adam", "mse")
+    model.fit(np.ones((1, 3)), np.ones((1, 1)), verbose=0)
+    owners = {
+        "model": model,
+        "compile_loss": model._compile_loss,
+        "optimizer": model.optimizer,
+        "loss_scale_optimizer": keras.optimizers.LossScaleOptimizer(model.optimizer),
+    }
+    if hasattr(keras.optimizers, "MultiOptimizer"):  # new in Keras 3.15
+        several = {".*": keras.optimizers.SGD()}
+        owners["multi_optimizer"] = keras.optimizers.MultiOptimizer(several)
+    missing = [
+        (owner, name)
+        for owner, thing in owners.items()
+        for name in PRIVATE_NAMES[owner]
+        if not hasattr(thing, name)
+    ]
+    assert missing == []
+
+
+def test_keras_losses_are_replaced_when_they_are_resolved():
+    model = keras_extras.Model(inputs := keras.Input((3,)), keras.layers.Dense(1)(inputs))
+    model.compile("adam", "mse")
+    model.fit(np.ones((1, 3)), np.ones((1, 1)), verbose=0)
+    (entry,) = model._compile_loss._flat_losses
+    assert isinstance(entry.loss, keras_extras.training.replicas.GlobalLoss)
+
+
+def test_what_keras_does_under_tf_distribute_is_all_replaced():
+    """No other method of Keras' optimizers merges or reduces over replicas."""
+    merging = {
+        name
+        for name, method in vars(lowest_optimizer_class()).items()
+        if hasattr(method, "__code__")
+        and {"maybe_merge_call", "all_reduce", "update"} & set(method.__code__.co_names)
+    }
+    assert merging <= set(vars(OwnCopy)) | {"_distributed_tf_update_step"}
+    assert "_backend_update_step" in merging
+
+
+def test_views_share_the_state():
+    optimizer = keras.optimizers.Adam(0.1)
+    weight = keras.Variable([1.0])
+    optimizer.build([weight])
+    for view in (stepping_alone(optimizer), reducing_first(optimizer)):
+        assert isinstance(view, keras.optimizers.Adam) and isinstance(view, OwnCopy)
+        view.apply([tf.constant([1.0])], [weight])
+    assert int(optimizer.iterations.numpy()) == 2
+    assert abs(float(weight.numpy()[0]) - 0.8) < 1e-5
+    assert type(stepping_alone(stepping_alone(optimizer))) is type(stepping_alone(optimizer))
