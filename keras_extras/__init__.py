@@ -11,6 +11,8 @@ from keras_extras import (
     losses,
     ops,
     optimizers,
+    postprocess,
+    similarity,
     tokenization,
     training,
 )
@@ -26,6 +28,8 @@ __all__ = [
     "losses",
     "ops",
     "optimizers",
+    "postprocess",
+    "similarity",
     "tokenization",
     "training",
 ]
