@@ -2,10 +2,12 @@
 
 import json
 import random
+import sys
 
 import pytest
 
 from keras_extras.tokenization import WordPieceTokenizer, load_vocab
+from keras_extras.vocabulary import save_vocab
 
 NASTY = [
     "", " ", "\u3000\x09\x0a", "新闻", "Keras 3.15发布！！", "ＡＢＣ１２３，：（）",
@@ -41,7 +43,9 @@ for lower in (True, False):
         except ValueError:
             mapping = None
         results.append([tokens, t.encode(a), t.encode(a, maxlen=9), t.encode(a, b),
-                        t.encode(a, b, maxlen=12), mapping])
+                        t.encode(a, b, maxlen=12), t.encode(a, b, 12, 'S*ES*E', 'left'),
+                        t.encode(a, b, maxlen=12, truncate_from=2),
+                        t.decode(t.encode(a)[0]), t.decode([], tokens), mapping])
 json.dump(results, open(sys.argv[2], 'w'))
 """
 
@@ -72,7 +76,10 @@ def compare(legacy_python, run_python, tmp_path, vocab, texts):
             tokens, *encoded, mapping = next(expected)
             assert t.tokenize(a) == tokens, (a, lower)
             ours = [t.encode(a), t.encode(a, maxlen=9), t.encode(a, b), t.encode(a, b, maxlen=12)]
-            assert [list(pair) for pair in ours] == encoded, (a, b, lower)
+            ours.append(t.encode(a, b, 12, "S*ES*E", "left"))
+            ours.append(t.encode(a, b, maxlen=12, truncate_from=2))
+            assert [list(pair) for pair in ours] == encoded[:-2], (a, b, lower)
+            assert [t.decode(t.encode(a)[0]), t.decode([], tokens)] == encoded[-2:], (a, lower)
             # the original counts positions in the lower-cased text, which may be longer
             if mapping is not None and len(a.lower()) == len(a):
                 assert t.rematch(a, tokens) == mapping, (a, lower)
@@ -93,6 +100,131 @@ def test_equals_bert4keras_on_clue(clue_data, legacy_python, run_python, tmp_pat
         texts += [row[key] for row in rows for key in keys]
     assert len(texts) == 1600
     compare(legacy_python, run_python, tmp_path, str(clue_data / "vocab.txt"), texts)
+
+
+# Hashes of the ids of every text, and with jieba before (WoBERT), a translation, and a smaller
+# vocabulary; prints seconds and number of texts, too
+EVERY = """
+import hashlib, json, sys, time
+import jieba
+if sys.argv[3] == "ours":
+    from keras_extras.tokenization import WordPieceTokenizer as Tokenizer, load_vocab
+else:
+    from bert4keras.tokenizers import Tokenizer, load_vocab
+jieba.setLogLevel(60)
+vocab, kind = sys.argv[1], sys.argv[4]
+options = {"do_lower_case": True}
+texts = json.load(open(sys.argv[2], encoding="utf-8"))
+if kind == "jieba":
+    tokens = [line.split()[0] for line in open(vocab, encoding="utf-8")]
+    vocab = {t: i for i, t in enumerate([*tokens, "新闻", "中国", "可以", "没有", "的话"])}
+    options["pre_tokenize"] = lambda text: jieba.cut(text, HMM=False)
+elif kind == "simplified":
+    first = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocab, keep = load_vocab(vocab, simplified=True, startswith=first)
+    print(hashlib.sha256(json.dumps([vocab, keep]).encode()).hexdigest())
+elif kind == "translate":
+    options["token_translate"] = {"的": "[unused1]", "##s": "[unused2]", "[UNK]": "的"}
+tokenizer, digest = Tokenizer(vocab, **options), hashlib.sha256()
+began = time.perf_counter()
+ids = [tokenizer.encode(text)[0] for text in texts]
+seconds = time.perf_counter() - began
+for row in ids:
+    digest.update(json.dumps(row).encode())
+print(digest.hexdigest())
+print(seconds, len(texts), sum(map(len, ids)), file=sys.stderr)
+"""
+
+
+def compare_hashes(texts, vocab, kinds, run_python, legacy_python, tmp_path):
+    (tmp_path / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+    legacy = {"TF_KERAS": 1, "TF_USE_LEGACY_KERAS": 1}
+    for kind in kinds:
+        ours, theirs = (
+            run_python(
+                python, EVERY, vocab, tmp_path / "texts.json", who, kind, timeout=1800, **env
+            )
+            for who, python, env in (("ours", sys.executable, {}), ("b4k", legacy_python, legacy))
+        )
+        assert ours == theirs, kind
+
+
+@pytest.mark.slow
+def test_equals_bert4keras_on_every_text_of_clue(clue_data, legacy_python, run_python, tmp_path):
+    texts = []
+
+    def collect(value):
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, (dict, list)):
+            for each in value.values() if isinstance(value, dict) else value:
+                collect(each)
+
+    for path in sorted(clue_data.glob("*/*.json")):
+        content = path.read_text(encoding="utf-8")
+        try:
+            collect(json.loads(content))
+        except json.JSONDecodeError:
+            collect([json.loads(line) for line in content.split("\n") if line.strip()])
+    for path in sorted(clue_data.glob("sts/*.data")):
+        texts += [t for line in path.read_text("utf-8").split("\n") for t in line.split("\t")]
+    texts = sorted(set(texts))
+    assert len(texts) > 500_000
+    vocab = clue_data / "vocab.txt"
+    compare_hashes(texts, vocab, ["plain"], run_python, legacy_python, tmp_path)
+    kinds = ["jieba", "simplified", "translate"]
+    compare_hashes(texts[::50], vocab, kinds, run_python, legacy_python, tmp_path)
+
+
+TRANSLATED = """
+import json, sys
+from bert4keras.tokenizers import Tokenizer, load_vocab
+task = json.load(open(sys.argv[1], encoding='utf-8'))
+cut = lambda text: [text[i:i + 2] for i in range(0, len(text), 2)]
+results = []
+for lower in (True, False):
+    for options in ({'pre_tokenize': cut}, {'token_translate': {'新': '[MASK]', 'e': 'x'}},
+                    {'token_start': None, 'token_end': None}):
+        t = Tokenizer(task['vocab'], do_lower_case=lower, **options)
+        results.append([[t.tokenize(a), t.encode(a, a, maxlen=9)] for a in task['texts']])
+results.append(load_vocab(sys.argv[3], simplified=True, startswith=['[UNK]', '[CLS]']))
+json.dump(results, open(sys.argv[2], 'w'))
+"""
+
+
+def test_words_translations_and_smaller_vocabularies(legacy_python, run_python, tmp_path):
+    vocab = {t: i for i, t in enumerate([*VOCAB, "新闻", "是x", "##闻", "##!", "xx", "e "])}
+    texts = NASTY + fuzz(200, random.Random(1))
+    task, out, file = (tmp_path / name for name in ("task.json", "out.json", "vocab.txt"))
+    task.write_text(json.dumps({"vocab": vocab, "texts": texts}), encoding="utf-8")
+    save_vocab(file, {t: i for t, i in vocab.items() if " " not in t})
+    run_python(legacy_python, TRANSLATED, task, out, file, TF_KERAS=1, TF_USE_LEGACY_KERAS=1)
+    *expected, simplified = json.loads(out.read_text())
+    expected = iter(expected)
+    for lower in (True, False):
+        for options in (
+            {"pre_tokenize": lambda text: [text[i : i + 2] for i in range(0, len(text), 2)]},
+            {"token_translate": {"新": "[MASK]", "e": "x"}},
+            {"token_start": None, "token_end": None},
+        ):
+            t = WordPieceTokenizer(vocab, do_lower_case=lower, **options)
+            for text, (tokens, pair) in zip(texts, next(expected), strict=True):
+                assert t.tokenize(text) == tokens, (text, lower, options)
+                assert list(t.encode(text, text, maxlen=9)) == pair, (text, lower, options)
+    smaller, keep = load_vocab(file, simplified=True, startswith=["[UNK]", "[CLS]"])
+    assert [smaller, keep] == simplified
+    assert "##闻" not in smaller and "新闻" not in smaller and keep[:2] == [1, 2]
+
+
+def test_batches_and_attributes_of_bert4keras(tokenizer):
+    ids, segments = tokenizer.encode_batch(["新闻", "是"], ["是", "新"], maxlen=5)
+    assert (ids[0], segments[0]) == tokenizer.encode("新闻", "是", maxlen=5)
+    assert (ids[1], segments[1]) == tokenizer.encode("是", "新")
+    assert tokenizer._token_mask_id == VOCAB.index("[MASK]")
+    assert tokenizer._token_end_id == VOCAB.index("[SEP]")
+    assert tokenizer._vocab_size == len(VOCAB) == len(tokenizer._token_dict)
+    with pytest.raises(ValueError, match="zip"):
+        tokenizer.encode_batch(["新"], [])
 
 
 @pytest.fixture
@@ -133,7 +265,9 @@ def test_vocabulary_files(tmp_path, tokenizer):
     with pytest.raises(ValueError, match="line 3.*stands twice"):
         load_vocab(tmp_path / "twice.txt")
     (tmp_path / "gbk.txt").write_bytes("[UNK]\n新\n".encode("gbk"))
-    with pytest.raises(ValueError, match="not a UTF-8"):
+    with pytest.raises(ValueError, match="not a text file in UTF-8"):
         load_vocab(tmp_path / "gbk.txt")
+    with pytest.raises(ValueError, match="lacks 旧, old"):
+        load_vocab(tmp_path / "vocab.txt", simplified=True, startswith=["旧", "[UNK]", "old"])
     with pytest.raises(ValueError, match=r"lacks \[CLS\]"):
         WordPieceTokenizer({"[UNK]": 0, "[SEP]": 1})
