@@ -25,6 +25,7 @@ from keras_extras.tokenization import WordPieceTokenizer
 from keras_extras.training import (
     BUCKETS,
     LengthBatches,
+    Model,
     Resume,
     ResumeError,
     get_strategy,
@@ -101,7 +102,8 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
 
     with strategy_scope(strategy):
         bert = backbone.load(settings.model, tokenizer, settings.maxlen)
-        model = task.build(bert)
+        built = task.build(bert)
+        model = Model(built.inputs, built.outputs)
         updates = settings.epochs * len(train_batches) // settings.accumulate
         training = recipes.Training(updates, bert.layers)
         optimizer, recipe = recipes.make_optimizer(settings, bert.pretrained, training)
