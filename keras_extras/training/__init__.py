@@ -1,5 +1,6 @@
 """Training: a model that is right on many devices, the choice of these, and batches."""
 
+from keras_extras.training.adversarial import FGM, VAT, AdversarialModel, GradientPenalty
 from keras_extras.training.batching import BUCKETS, LengthBatches, padding_ratio
 from keras_extras.training.means import global_mean
 from keras_extras.training.model import Model
@@ -8,6 +9,10 @@ from keras_extras.training.strategies import get_strategy, is_chief, strategy_sc
 
 __all__ = [
     "BUCKETS",
+    "FGM",
+    "VAT",
+    "AdversarialModel",
+    "GradientPenalty",
     "LengthBatches",
     "Resume",
     "ResumeError",
