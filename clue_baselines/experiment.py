@@ -132,14 +132,13 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
 
     weights.load_weights(folder / "best.weights.h5")
     about = {"seed": seed, "data": source.kind, "train_rows": len(train), "recipe": recipe}
-    history = after_epoch.history
-    result = results.report_run(task, folder, history, dev, predict(dev_split), truths, about)
     for split, examples in test_splits.items():
         answers = [task.answer(*pair) for pair in zip(tests[split], predict(examples), strict=True)]
         path = folder / task.submissions[split]
         predictions.write_predictions(path, answers, ids[split], task.one_object)
         print(f"Wrote {path} ({len(ids[split])} answers)")
-    return result
+    history = after_epoch.history  # the result comes last: what has one is finished
+    return results.report_run(task, folder, history, dev, predict(dev_split), truths, about)
 
 
 class Preparation:

@@ -12,6 +12,8 @@ import argparse
 import contextlib
 import csv
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +28,7 @@ from clue_baselines.settings import CHANGEABLE_ON_RESUME, Settings, parse
 from clue_baselines.tasks import chosen, task_class
 
 # what may differ between a finished run and the one that is asked for
-FREE = {*CHANGEABLE_ON_RESUME, "seed", "output", "name", "resume", "data"} - {"epochs"}
+FREE = {*CHANGEABLE_ON_RESUME, "seed", "output", "name", "resume"} - {"epochs"}
 UP, CLEAR = "\033[{}A", "\033[2K"
 
 
@@ -114,7 +116,10 @@ def look_for_result(job: Job):
 
 def difference(job: Job, folder: Path) -> str:
     """In which setting a run is not the one that is asked for; empty if it is."""
-    stored = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["settings"]
+    content = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    stored, seen = content["settings"], content.get("data", {}).get("kind")
+    if seen == "sample" and not job.settings.data and os.environ.get("CLUE_DATA"):
+        return "on the invented sample, and now CLUE_DATA is set"
     for key, wanted in asdict(job.settings).items():
         if key not in FREE and stored.get(key, wanted) != wanted:
             return f"with --{key.replace('_', '-')} {stored[key]}, not {wanted}"
@@ -190,9 +195,12 @@ class Table:
         """Draws the table, or prints the runs whose state has changed."""
         lines = [self.line(job) for job in self.jobs]
         if sys.stdout.isatty():
-            up = UP.format(self.drawn) if self.drawn else ""
-            print(up + "\n".join(CLEAR + line[:100] for line in lines), flush=True)
-            self.drawn = len(lines)
+            columns, rows = shutil.get_terminal_size()
+            at = next((i for i, job in enumerate(self.jobs) if job.state == "running"), len(lines))
+            top = max(0, min(at - rows // 2, len(lines) - rows + 1))  # the running one is seen
+            shown = [CLEAR + line[: columns - 1] for line in lines[top : top + rows - 1]]
+            print((UP.format(self.drawn) if self.drawn else "") + "\n".join(shown), flush=True)
+            self.drawn = len(shown)
             return
         for job, line in zip(self.jobs, lines, strict=True):
             if self.states.get(job.stem + job.task) != job.state and job.state != "waiting":

@@ -76,6 +76,34 @@ def test_what_is_finished_is_done(flags, tmp_path):
     assert jobs([*flags, "--epochs", "3"], name="long")[0].state == "waiting"
 
 
+def test_the_sample_is_not_taken_for_clue(flags, tmp_path, monkeypatch):
+    folder = make(tmp_path / "results", "afqmc", "tiny-seed0", 0.7)
+    content = {"settings": {}, "data": {"kind": "sample"}}
+    (folder / "settings.json").write_text(json.dumps(content))
+    without_data = flags[2:]
+    monkeypatch.delenv("CLUE_DATA", raising=False)
+    assert jobs(without_data)[0].state == "done"
+    monkeypatch.setenv("CLUE_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="is finished on the invented sample, and now CLUE_DATA"):
+        jobs(without_data)
+
+
+def test_the_table_fits_the_terminal(flags, monkeypatch, capsys):
+    made = jobs(flags, ["all"], seeds=3)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("LINES", "10")
+    monkeypatch.setenv("COLUMNS", "60")
+    table = run.Table(made)
+    for number in (0, 15, 32):
+        made[number].state = "running"
+        table.show()
+        lines = capsys.readouterr().out.rstrip("\n").split("\n")
+        assert len(lines) == 9 and all(len(line) <= 60 + 10 for line in lines)
+        assert sum("running" in line for line in lines) == 1
+        assert (run.UP.format(9) in lines[0]) == (number > 0)
+        made[number].state = "done"
+
+
 def test_what_was_interrupted_goes_on(flags, tmp_path):
     (job,) = jobs(flags)
     make(tmp_path / "results", "afqmc", "tiny-seed0", epochs=1, limit=64)  # of other settings
@@ -119,7 +147,7 @@ def test_one_failing_task_does_not_stop_the_others(clue, tiny, tmp_path):
     flags += ["--epochs", 15, "--tasks", "afqmc", "tnews"]
     process = start(*flags)
     history = tmp_path / "results" / "tnews" / "tiny-seed0" / "history.csv"
-    while not history.is_file():
+    while not history.is_file() or len(history.read_text().splitlines()) < 3:
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
