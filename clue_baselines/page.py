@@ -7,7 +7,7 @@ from html import escape
 from clue_baselines.published import MEANS, SOURCES, Cell, Row, ranks
 from clue_baselines.tasks import TASKS
 
-LONGEST = 300  # characters of an example's text
+LONGEST = 300  # characters of an example's texts
 COLORS = 6
 
 STYLE = """
@@ -257,9 +257,8 @@ def examples(task: str, run: str, found: list[dict]) -> str:
     """Mistakes of a run as a table that opens on demand."""
     lines = []
     for mistake in found:
-        text = mistake["text"]
-        text = text if len(text) <= LONGEST else text[:LONGEST] + " …"
-        cells = [text, mistake["said"], mistake["right"]]
+        cells = [mistake[key] for key in ("text", "said", "right")]
+        cells = [c if len(c) <= LONGEST else c[:LONGEST] + " …" for c in cells]
         lines.append("<tr>" + "".join(f'<td lang="zh">{escape(c)}</td>' for c in cells) + "</tr>")
     return (
         f"<details><summary>{task} ({escape(run)})</summary>"
