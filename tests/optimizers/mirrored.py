@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_extras.optimizers import child_tuning
 from tests.optimizers.table import EXTENSIONS, TOWERS, make
 
 CPU = tf.config.list_physical_devices("CPU")[0]
@@ -24,12 +25,14 @@ CASES = {
     "Tiger": ("Tiger", (), {"grad_accum_steps": 2}),
     "global_clipnorm": ("SGD", "gradient_accumulation", {"global_clipnorm": 0.1}),
     "decay": ("AdamW", "gradient_accumulation", {}),
+    "masks of pieces": ("KerasAdam", "child_tuning", {}),
 }
 
 
 def build(case):
     base, extensions, settings = CASES[case]
     keras.utils.set_random_seed(3)
+    child_tuning.ROWS, child_tuning.WIDTH = (3, 4) if case == "masks of pieces" else (512, 64)
     model = keras.Sequential(
         [
             keras.Input((3,), dtype="int32"),

@@ -125,6 +125,14 @@ def test_torch(torch, case):
     check(TORCH[case](), torch[case])
 
 
+def test_without_rate_and_scale_transformers_takes_longer_steps(torch):
+    """bert4keras and we take 0.05·min(0.01, 1/√t) there, transformers has no 0.05."""
+    optimizer = ours.AdaFactor(None, **ABSOLUTE)
+    theirs = torch["adafactor without rate, absolute"]
+    for got, (name, w) in zip(run(optimizer, STEPS, "float64"), start().items(), strict=True):
+        np.testing.assert_allclose(got - w, 0.05 * (theirs[name] - w), rtol=1e-6, err_msg=name)
+
+
 def test_torch_sparse_adam(torch):
     """torch's SparseAdam is Keras' Adam with lazy moments (both add ε before the correction).
 

@@ -20,6 +20,7 @@ CASES = {
         p, RATE, relative_step=False, scale_parameter=False, clip_threshold=0.5
     ),
     "adafactor without rate": lambda p: Adafactor(p),
+    "adafactor without rate, absolute": lambda p: Adafactor(p, scale_parameter=False),
     "adafactor momentum, absolute": lambda p: Adafactor(
         p, RATE, relative_step=False, scale_parameter=False, beta1=0.9
     ),
