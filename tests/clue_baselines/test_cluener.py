@@ -133,6 +133,11 @@ def test_scores():
     assert (marks["f1 name"], marks["f1 game"], marks["f1 book"]) == ((2, 2), (0, 2), (0, 0))
 
 
+def test_names_in_words():
+    assert task().say(record(), NAMES) == "ＡＴＩ2 (company), 京 (address)"
+    assert task().say(record(), set()) == "–"
+
+
 @pytest.mark.parametrize(
     "label, problem",
     [

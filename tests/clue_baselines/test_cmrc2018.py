@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from clue_baselines import experiment, predictions
+from clue_baselines import experiment, predictions, results
 from clue_baselines.cmrc2018 import (
     BestSpan,
     Cmrc2018,
@@ -186,6 +186,20 @@ def test_bad_files(tmp_path, content, problem):
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(DataError, match=f"{path}.*{problem}"):
         questions(path)
+
+
+def test_mistakes_are_chosen_evenly(tmp_path):
+    rows = [record("一二三", ("一", 0), ("一二", 0), ("一", 0)) for _ in range(100)]
+    for i, row in enumerate(rows):
+        row.where, row["question"] = f"{tmp_path}/dev.json, passage {i}", "谁?"
+    # every second answer is right
+    said = [Piece("一二", 0) if i % 2 else Piece("三", 2) for i in range(100)]
+    ours = task()
+    found = results.mistakes(ours, rows, said, [ours.truth(row) for row in rows])
+    assert len(found) == 20
+    assert [m["where"] for m in found[:3]] == [f"dev.json, passage {i}" for i in (0, 4, 8)]
+    assert found[0]["text"] == "谁? | 一二三"
+    assert (found[0]["said"], found[0]["right"]) == ("三", "一 / 一二")
 
 
 def test_stride_must_move():
