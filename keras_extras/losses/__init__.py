@@ -2,7 +2,12 @@
 
 from keras_extras.losses.cosent import NLI_ORDER, CoSENT, InteractiveCoSENT, cosent
 from keras_extras.losses.cosine import CosineContrast
-from keras_extras.losses.layouts import group_numbers, interleave, twice_in_a_row
+from keras_extras.losses.layouts import (
+    TwiceInARow,
+    group_numbers,
+    interleave,
+    twice_in_a_row,
+)
 from keras_extras.losses.logit_adjustment import (
     LogitAdjustedCategoricalCrossentropy,
     SparseLogitAdjustedCategoricalCrossentropy,
@@ -38,6 +43,7 @@ __all__ = [
     "SparseMultilabelCategoricalCrossentropy",
     "SupervisedSimCSE",
     "TaiLr",
+    "TwiceInARow",
     "adjust_logits",
     "class_prior",
     "cosent",

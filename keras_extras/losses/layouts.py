@@ -35,7 +35,38 @@ def twice_in_a_row(data, times: int = 2):
     >>> twice_in_a_row([np.array([3, 5])])
     [array([3, 3, 5, 5])]
     """
-    return keras.tree.map_structure(lambda x: np.repeat(np.asarray(x), times, axis=0), data)
+
+    def repeat(x):
+        return None if x is None else np.repeat(np.asarray(x), times, axis=0)
+
+    return keras.tree.map_structure(repeat, data)
+
+
+class TwiceInARow(keras.utils.PyDataset):
+    """Batches of which every row comes twice in a row, for `fit` with R-Drop or SimCSE.
+
+    Args:
+        batches: another `keras.utils.PyDataset`, such as `keras_extras.training.LengthBatches`.
+
+    >>> from keras_extras.training import LengthBatches
+    >>> batches = TwiceInARow(LengthBatches([[[5, 6], [7]]], targets=[0, 1], batch_size=2))
+    >>> inputs, targets = batches[0]
+    >>> targets.tolist()
+    [0, 0, 1, 1]
+    """
+
+    def __init__(self, batches: keras.utils.PyDataset):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return twice_in_a_row(self.batches[index])
+
+    def on_epoch_end(self):
+        self.batches.on_epoch_end()
 
 
 def interleave(*columns, padding: int = 0):

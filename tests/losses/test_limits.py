@@ -299,6 +299,27 @@ def test_layouts():
         L.interleave(x, x[:1])
 
 
+def test_twice_in_a_row_of_every_epoch():
+    class Batches(keras.utils.PyDataset):
+        epoch = 0
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return np.array([[10 * self.epoch + index], [5]]), np.array([index, 5]), None
+
+        def on_epoch_end(self):
+            self.epoch += 1
+
+    twice = L.TwiceInARow(Batches())
+    for epoch in range(2):
+        inputs, targets, weights = twice[1]
+        assert inputs.tolist() == [[10 * epoch + 1]] * 2 + [[5]] * 2
+        assert targets.tolist() == [1, 1, 5, 5] and weights is None and len(twice) == 2
+        twice.on_epoch_end()
+
+
 GROUPED = ["cosent", "simcse", "simcse-pairs", "simcse-triplets", "cosine-linear", "r_drop"]
 
 
