@@ -65,7 +65,7 @@ def test_epochs_alone_with_other_data_than_ours(tmp_path):
 
 
 def killed_runs(run_python, tmp_path, count, seed):
-    said = run_python(sys.executable, SCRIPT, "killed", tmp_path, count, seed, timeout=1200)
+    said = run_python(sys.executable, SCRIPT, "killed", tmp_path, count, seed, timeout=3600)
     answer = json.loads(said.splitlines()[-1])
     expected, *results = answer["results"]
     assert len(results) == count
