@@ -93,6 +93,18 @@ class TensorFlowTrainer:
             self.test_function = self._make_function(self.test_step)
         return self.test_function
 
+    def predict_on_batch(self, x):
+        if self._many_replicas():  # Keras hands the whole batch to each, and returns all they say
+            return self.predict(tf.data.Dataset.from_tensors((x,)), verbose=0)
+        return super().predict_on_batch(x)
+
+    def _divided(self, batch):
+        """A batch of `train_on_batch` or `test_on_batch`, divided among the replicas."""
+        if not self._many_replicas():
+            return batch
+        dataset = tf.data.Dataset.from_tensors(batch)
+        return next(iter(self.distribute_strategy.experimental_distribute_dataset(dataset)))
+
     def _many_replicas(self) -> bool:
         return self.distribute_strategy.num_replicas_in_sync > 1
 
@@ -205,7 +217,7 @@ class TensorFlowTrainer:
                     raise StopIteration
                 return logs
             for _, data in zip(range(count), iterator, strict=False):
-                logs = call_with_batch(data)
+                logs = call_with_batch(self._divided(data))
             return self._with_metrics(logs)
 
         return function
