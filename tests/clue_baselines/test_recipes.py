@@ -29,7 +29,9 @@ def test_flags_compose():
         "4 batches accumulated (as asked)"
     )
     config = optimizer.get_config()
-    assert config["tower"]["base"] == "keras_extras>Adam" and len(config["tower"]["extensions"]) == 9
+    assert (
+        config["tower"]["base"] == "keras_extras>Adam" and len(config["tower"]["extensions"]) == 9
+    )
     wanted = {
         "rank": 2,
         "reserve_p": 0.3,
