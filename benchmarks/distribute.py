@@ -15,9 +15,11 @@ any further: the next row begins in a fresh one.
 import argparse
 import json
 import os
+import queue
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -62,23 +64,28 @@ def one_process(library: str, strategy: str, rows: list[str]) -> tuple[list[dict
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    os.set_blocking(process.stdout.fileno(), False)
-    found, text, last = [], "", time.monotonic()
+    lines = queue.SimpleQueue()
+
+    def read():
+        for line in process.stdout:
+            lines.put(line.removeprefix("[0] "))
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    found, deadline = [], time.monotonic() + PATIENCE
     while True:
-        ended = process.poll() is not None
-        text += process.stdout.read() or ""
-        *lines, text = text.split("\n")
-        for line in lines:
-            if line.removeprefix("[0] ").startswith("ROW "):
-                found.append(json.loads(line[line.index("{") :]))
-                last = time.monotonic()
-        if ended:
-            return found, False
-        if time.monotonic() - last > PATIENCE:
+        try:
+            line = lines.get(timeout=max(0.1, deadline - time.monotonic()))
+        except queue.Empty:
             process.terminate()  # the launcher ends its workers
             process.wait(60)
             return found, True
-        time.sleep(0.2)
+        if line is None:
+            process.wait()
+            return found, False
+        if line.startswith("ROW "):
+            found.append(json.loads(line[4:]))
+            deadline = time.monotonic() + PATIENCE
 
 
 def verdict(one: dict, many: dict, tolerance: float) -> str:

@@ -76,6 +76,22 @@ class GlobalLoss:
         return value * tf.math.divide_no_nan(number() * weight, total)
 
 
+def take_global_means(compile_loss) -> None:
+    """Makes the means of Keras' compiled losses those of all replicas.
+
+    Keras finds out which losses are meant when it sees the first outputs; then they are replaced.
+    """
+    build = compile_loss.build
+
+    def build_and_replace(y_true, y_pred):
+        build(y_true, y_pred)
+        compile_loss._flat_losses = [
+            entry._replace(loss=GlobalLoss(entry.loss)) for entry in compile_loss._flat_losses
+        ]
+
+    compile_loss.build = build_and_replace
+
+
 def both(mask, other):
     """The entries that two masks keep; None keeps all."""
     if mask is None or other is None:

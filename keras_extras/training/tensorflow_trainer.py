@@ -26,7 +26,7 @@ class TensorFlowTrainer:
     def compile(self, *args, **kwargs):
         super().compile(*args, **kwargs)
         if self._compile_loss is not None:
-            self._compile_loss = with_global_means(self._compile_loss)
+            replicas.take_global_means(self._compile_loss)
         if self.jit_compile and self._many_replicas():
             raise ValueError(
                 "jit_compile=True compiles the step for one device, but this model has "
@@ -273,24 +273,6 @@ class TensorFlowTrainer:
         )
         with self.distribute_strategy.scope():
             self._symbolic_build(data_batch=batch)
-
-
-def with_global_means(compile_loss):
-    """Keras' holder of the compiled losses, whose means are those of all replicas.
-
-    It resolves the losses when it sees the first outputs; then they are replaced.
-    """
-    build = compile_loss.build
-
-    def build_and_replace(y_true, y_pred):
-        build(y_true, y_pred)
-        compile_loss._flat_losses = [
-            entry._replace(loss=replicas.GlobalLoss(entry.loss))
-            for entry in compile_loss._flat_losses
-        ]
-
-    object.__setattr__(compile_loss, "build", build_and_replace)
-    return compile_loss
 
 
 def is_finite(gradient):
