@@ -32,6 +32,12 @@ def sentence_encoder(model: keras.Model, pooling: str = "cls") -> keras.Model:
         ValueError: unknown `pooling`, or the model has no such layers or no pooled output.
 
     Source: kexue.fm/archives/8069, 8348.
+
+    >>> inputs = keras.Input((None, 4))
+    >>> layer = keras.layers.Dense(3, name="Transformer-0-FeedForward-Norm")
+    >>> encoder = sentence_encoder(keras.Model(inputs, layer(inputs)), "last-avg")
+    >>> encoder.output.shape
+    (None, 3)
     """
     if pooling not in POOLINGS:
         raise ValueError(

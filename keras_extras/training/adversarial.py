@@ -198,6 +198,9 @@ class FGM(Regularization):
         layer: name of the layer whose output is e; "Embedding-Token", as bert4keras names it.
 
     Source: Miyato et al., arXiv:1605.07725; kexue.fm/archives/7234.
+
+    >>> FGM(epsilon=0.5).get_config()["layer"]
+    'Embedding-Token'
     """
 
     def __init__(self, epsilon: float = 0.5, weight: float = 1.0, layer: str = "Embedding-Token"):
@@ -223,6 +226,9 @@ class GradientPenalty(Regularization):
         layer: name of the layer whose output is e; "Embedding-Token", as bert4keras names it.
 
     Source: kexue.fm/archives/7234.
+
+    >>> GradientPenalty(epsilon=0.1).epsilon
+    0.1
     """
 
     def __init__(self, epsilon: float = 1.0, layer: str = "Embedding-Token"):
@@ -250,6 +256,9 @@ class VAT(Regularization):
         layer: name of the layer whose output is e; "Embedding-Token", as bert4keras names it.
 
     Source: Miyato et al., arXiv:1704.03976; kexue.fm/archives/7466.
+
+    >>> VAT(epsilon=1.0, iterations=2).iterations
+    2
     """
 
     def __init__(
