@@ -68,6 +68,9 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1")
     parser.add_argument("--name", default="", help="of the runs; default: made of the model")
     asked, flags = parser.parse_known_args(argv)
+    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal stops the run as Ctrl-C does
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     try:
         jobs = make_jobs(asked, flags)
         failed = work(jobs, flags)

@@ -150,7 +150,7 @@ def test_one_failing_task_does_not_stop_the_others(clue, tiny, tmp_path):
     while not history.is_file() or len(history.read_text().splitlines()) < 3:
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[0]
     assert process.returncode == 130, said
     assert "Stopped; the same command goes on from here." in said
