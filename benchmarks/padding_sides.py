@@ -69,7 +69,7 @@ def main(side: str, lengths: list[int], size: int):
         train, _ = torch_steps(CONFIG) if side == "torch" else keras_steps("tensorflow", CONFIG)
         print(json.dumps(versions()), file=answers, flush=True)
         for line in sys.stdin:
-            kind, epoch = line.split()
+            kind, epoch = line.rsplit(maxsplit=1)
             batches = batches_of(kind, lengths, size, int(epoch))
             labels = np.arange(size, dtype="int32") % CLASSES
             wall, cpu = time.perf_counter(), time.process_time()

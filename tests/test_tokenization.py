@@ -116,8 +116,8 @@ vocab, kind = sys.argv[1], sys.argv[4]
 options = {"do_lower_case": True}
 texts = json.load(open(sys.argv[2], encoding="utf-8"))
 if kind == "jieba":
-    tokens = [line.split()[0] for line in open(vocab, encoding="utf-8")]
-    vocab = {t: i for i, t in enumerate([*tokens, "新闻", "中国", "可以", "没有", "的话"])}
+    vocab = load_vocab(vocab)
+    vocab |= {word: len(vocab) + i for i, word in enumerate(["新闻", "中国", "可以", "没有"])}
     options["pre_tokenize"] = lambda text: jieba.cut(text, HMM=False)
 elif kind == "simplified":
     first = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]

@@ -105,9 +105,11 @@ def launch(command: Sequence[str], workers: int = 2) -> int:
         signal that killed it).
     """
     addresses = [f"127.0.0.1:{port}" for port in free_ports(workers)]
-    running = [Worker(index, addresses, command) for index in range(workers)]
+    running: list[Worker] = []
     ended_by = signal.SIGTERM
     try:
+        for index in range(workers):
+            running.append(Worker(index, addresses, command))
         while any(worker.process.poll() is None for worker in running):
             if any(worker.failure() for worker in running):
                 break

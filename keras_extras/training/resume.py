@@ -22,6 +22,7 @@ from keras_extras.training.state import (
     set_random_state,
     state_variables,
     to_numpy,
+    write,
 )
 
 __all__ = ["Resume", "ResumeError"]
@@ -203,10 +204,7 @@ class Resume(keras.callbacks.Callback):
         path = self.folder / f"state-{self.epoch:05d}-{self.step:08d}.npz"
         temporary = self.folder / "state.tmp"
         try:
-            with temporary.open("wb") as file:
-                np.savez(file, about=json.dumps(about), **arrays)
-                file.flush()
-                os.fsync(file.fileno())
+            write(temporary, {"about": np.array(json.dumps(about)), **arrays})
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)

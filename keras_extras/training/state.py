@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import zipfile
 from collections.abc import Sequence
@@ -55,6 +56,25 @@ def check_shapes(variables: Sequence, arrays: Sequence[np.ndarray]):
                 f"it belongs to another model or optimizer ({variable.path} has the shape "
                 f"{tuple(variable.shape)} here and {array.shape} there)."
             )
+
+
+def write(path: Path, arrays: dict[str, np.ndarray]):
+    """Writes arrays as `np.savez` does, down to the disk.
+
+    `np.savez` leaves an archive behind that tries to write again, when there is no room.
+    """
+    with path.open("wb") as file:
+        archive = zipfile.ZipFile(file, "w")
+        try:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.asarray(array))
+            archive.close()
+        except BaseException:
+            archive.fp = None  # so that it is not closed a second time
+            raise
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read(path: Path) -> tuple[dict, list[np.ndarray]]:
