@@ -30,9 +30,9 @@ def compare(one: dict, many: dict, rows) -> None:
     for name in rows:
         assert all(np.isfinite(np.ravel(w)).all() for w in one[name]["weights"])
         found = differences(one[name], many[name])
-        if not found["weights"] <= ROWS[name].tolerance:
-            wrong[name] = found
-        elif not max(found.values()) <= max(2e-6, ROWS[name].tolerance * found["scale"]):
+        scale, tolerance = found.pop("scale"), ROWS[name].tolerance
+        weights_agree = found["weights"] <= tolerance
+        if not (weights_agree and max(found.values()) <= max(2e-6, tolerance * scale)):
             wrong[name] = found
     assert wrong == {}
 
