@@ -32,6 +32,7 @@ try:
     from clue_baselines.spans import Tokens
     from clue_baselines.task import Example, Task
     from keras_extras.layers import GlobalPointer
+    from keras_extras.training import Model
 except ImportError as error:
     raise SystemExit(
         f"{error}. Install the project first: pip install uv && uv run clue_baselines/cmrc2018.py"
@@ -123,7 +124,7 @@ class Cmrc2018(Task):
         return SpanSoftmax()
 
     def predictor(self, model):
-        return keras.Model(model.inputs, BestSpan(name="best_span")(model.outputs[0]))
+        return Model(model.inputs, BestSpan(name="best_span")(model.outputs[0]))
 
     def predict(self, record, examples, outputs):
         """The best span of the window with the highest score, cut from the passage."""

@@ -1,13 +1,11 @@
 """What happens after every epoch: score on dev, keep history and best weights."""
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
 
-from clue_baselines.data import DataError
 from clue_baselines.recipes import averaged_weights
 from clue_baselines.results import write_history
 from keras_extras.training import Resume
@@ -51,11 +49,6 @@ class AfterEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self.started
-        if not math.isfinite(logs["loss"]):
-            raise DataError(
-                f"The loss became {logs['loss']} in epoch {epoch + 1}; try a lower "
-                "--learning-rate, or --precision float32."
-            )
         with averaged_weights(self.model.optimizer):
             self.score_and_keep_best(epoch, logs, seconds)
         write_history(self.folder / "history.csv", self.history)

@@ -64,6 +64,8 @@ def main(kind: type[Task], argv: list[str] | None = None):
             strategy = get_strategy(settings.strategy, settings.devices)
         except (ValueError, RuntimeError) as error:
             raise DataError(str(error)) from None
+        if settings.jit and getattr(strategy, "num_replicas_in_sync", 1) > 1:
+            raise DataError("--jit compiles for one device; leave it out with several.")
         facts = machine.announce()
         with machine.only_the_chief_writes(settings, strategy):
             scores = [run(task, seed, strategy, facts) for seed in settings.seed]
@@ -108,9 +110,18 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
         training = recipes.Training(updates, bert.layers)
         optimizer, recipe = recipes.make_optimizer(settings, bert.pretrained, training)
         metrics = list(task.training_metrics)
-        model.compile(optimizer, task.loss(), metrics=metrics, jit_compile=prepare.compiled)
+        try:
+            model.compile(
+                optimizer,
+                task.loss(),
+                metrics=metrics,
+                jit_compile=prepare.compiled,
+                on_nan=settings.on_nan,
+            )
+        except ValueError as error:
+            raise DataError(str(error)) from None
         optimizer.build(model.trainable_variables)
-        weights = keras.Model(model.inputs, model.outputs)  # the same layers, no optimizer
+        weights = Model(model.inputs, model.outputs)  # the same layers, no optimizer
         predictor = task.predictor(weights)
         predictor.jit_compile = prepare.compiled
     print(f"Model: {bert.description}\nRecipe: {recipe}")
@@ -248,6 +259,8 @@ def fit(task: Task, model: keras.Model, after_epoch: AfterEpoch, settings: Setti
         kept = f"the best weights are in {folder / 'best.weights.h5'}" if finished else "no weights"
         message = f"\nStopped after {finished} finished epochs; {kept}. Go on with:\n{again}"
         raise KeyboardInterrupt(message) from None
+    except FloatingPointError as error:
+        raise DataError(str(error)) from None
     except Exception as error:
         if not machine.is_lost_worker(error):
             raise

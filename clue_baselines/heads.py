@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_extras.layers import ConditionalRandomField, EfficientGlobalPointer, GlobalPointer
 from keras_extras.losses import sparse_multilabel_categorical_crossentropy
+from keras_extras.training import Model
 
 HEAD_SIZE = 64
 MOST = 40  # spans of one text; CLUENER has no more than 10
@@ -54,7 +55,7 @@ class PointerHead:
         return SpanCrossentropy()
 
     def predictor(self, model: keras.Model) -> keras.Model:
-        return keras.Model(model.inputs, BestSpans(MOST, name="best_spans")(model.outputs[0]))
+        return Model(model.inputs, BestSpans(MOST, name="best_spans")(model.outputs[0]))
 
     def spans(self, output: np.ndarray, length: int) -> list[Span]:
         """The spans that were found; rows of zeros mean nothing."""
@@ -98,7 +99,7 @@ class LabelHead:
 
     def predictor(self, model: keras.Model) -> keras.Model:
         best = BestLabels(self.crf, self.maxlen, name="best_labels")
-        return keras.Model(model.inputs, best(model.outputs[0]))
+        return Model(model.inputs, best(model.outputs[0]))
 
     def spans(self, output: np.ndarray, length: int) -> list[Span]:
         """The spans that labels mean; a further token that continues nothing means nothing."""

@@ -72,6 +72,11 @@ class Settings:
     low_rank: int = setting(0, "rank of the backbone's updates; 0: full")
     seed: list[int] = setting([0], "one run per seed, then mean and deviation", nargs="+")
     precision: str = setting("float32", "numbers to compute in", choices=PRECISIONS)
+    on_nan: str = setting(
+        "stop",
+        "when the loss is no number: stop, skip such steps, or shrink the weights (tiger)",
+        choices=("stop", "skip", "shrink"),
+    )
     limit: int = setting(0, "train on the first rows only; 0: on all")
     output: str = setting("results", "folder of results; a run is <output>/<task>/<name>")
     name: str = setting("", "name of the run; default: made of model, data and seed")

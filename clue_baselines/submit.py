@@ -45,6 +45,8 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--data", default="", help="folder with CLUE's data, if it was moved")
     asked = parser.parse_args(argv)
     try:
+        if asked.output.exists():
+            raise DataError(f"{asked.output} exists; move it away or give another --output.")
         names = chosen(asked.tasks) if asked.tasks else list(BOARDS[asked.version])
         named = dict(run.split("=", 1) for run in asked.run if "=" in run)
         if len(named) < len(asked.run) or not set(named) <= set(names):

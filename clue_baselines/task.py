@@ -91,7 +91,7 @@ class Task:
         """The model that predicts; it may decode inside the graph.
 
         Its outputs (one array or several) must have a fixed size per example, whatever the
-        length of the batch.
+        length of the batch. A `keras_extras.Model` predicts on any number of devices.
         """
         return model
 

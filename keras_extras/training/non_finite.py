@@ -53,7 +53,7 @@ class NonFiniteLoss(keras.callbacks.Callback):
                 f"precision {self.model.dtype_policy.name}). The weights may hold NaN now: go back "
                 "to a saved state. What helps: a smaller learning rate or a warm-up, "
                 "`global_clipnorm`, mixed_bfloat16 instead of mixed_float16, a look at that batch "
-                "for NaN and for logarithms or divisions of 0; or compile(on_nan='skip') to leave "
+                "for NaN and for logarithms or divisions of 0; or on_nan='skip', to leave "
                 "such steps out."
             )
 

@@ -99,7 +99,8 @@ def test_bad_settings(clue, tiny, flags, message):
 
 def test_training_that_diverges_is_stopped(clue, tiny, tmp_path):
     flags = ["--data", clue, "--model", tiny, "--output", tmp_path, "--maxlen", 48]
-    assert "The loss became" in fail(*flags, "--learning-rate", 1e30)
+    assert "The loss became nan in step" in fail(*flags, "--learning-rate", 1e30)
+    assert "'shrink' needs an optimizer" in fail(*flags, "--on-nan", "shrink")
 
 
 def test_predictions_must_fit_the_test_set(tmp_path):

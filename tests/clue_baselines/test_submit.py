@@ -1,5 +1,6 @@
 """What a submission takes and refuses; the names and formats are the leaderboard's."""
 
+import itertools
 import json
 import zipfile
 
@@ -64,8 +65,10 @@ def make(tmp_path, clue):
 def run(tmp_path, capsys):
     """Runs the command; returns the zip and what was said."""
 
+    numbers = itertools.count()
+
     def run(*flags):
-        output = tmp_path / "submission.zip"
+        output = tmp_path / f"submission{next(numbers)}.zip"
         common = ["--results", tmp_path / "results", "--output", output]
         try:
             submit.main([str(flag) for flag in (*common, *flags)])
@@ -103,9 +106,10 @@ def test_files_are_zipped_as_they_are(make, run):
             file = f"{task}_predict.json"
             assert archive.read(file) == (path / file).read_bytes()
     assert "Wrote" in said and "(3 files)" in said and "not compared" not in said
-    first = output.read_bytes()
-    run("--tasks", *RIGHT)
-    assert output.read_bytes() == first
+    again, _ = run("--tasks", *RIGHT)
+    assert again != output and again.read_bytes() == output.read_bytes()
+    with pytest.raises(SystemExit, match="submission0.zip exists; move it away"):
+        submit.main(["--results", str(output.parent / "results"), "--output", str(output)])
 
 
 def test_the_best_run_or_the_named_one(make, run):

@@ -25,6 +25,8 @@ import numpy as np
 from keras_extras.training import LengthBatches, Resume
 
 EPOCHS = 3
+STEPS = 27
+PAUSE = 0.05  # seconds that a step takes at least, so that kills meet the training
 
 
 class StopAfter(keras.callbacks.Callback):
@@ -101,7 +103,7 @@ class Say(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.path.touch()
-        time.sleep(0.02)  # a step of a real model takes its time
+        time.sleep(PAUSE)
 
 
 def fork(folder, result):
@@ -129,15 +131,13 @@ def killed(folder, count, seed):
     """Results of an undisturbed run and of `count` runs that are each killed once."""
     results = [folder / "whole.json"]
     child = fork(folder / "whole", results[0])
-    began = time.monotonic()
     os.waitpid(child, 0)
-    duration = time.monotonic() - began
     rng, states = random.Random(seed), []
     for i in range(count):
         run = folder / f"killed-{i}"
         results.append(run.with_suffix(".json"))
         child = fork(run, results[-1])
-        time.sleep(rng.uniform(0, duration))
+        time.sleep(rng.uniform(0, (STEPS - 1) * PAUSE))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         states.append(sorted(path.name for path in run.iterdir()))
