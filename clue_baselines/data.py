@@ -29,14 +29,13 @@ SAMPLE_WARNING = (
 LACKING = {
     "hub": {
         "tnews": "no test1.0.json (so no tnews10_predict.json) and empty keywords",
-        "cluewsc2020": "no test1.0.json",
+        "wsc": "no test1.0.json",
         "c3": "no test1.0.json or test1.1.json under their own names, one test set only",
         "chid": "one test set only",
         "cmnli": "rows labelled '-' are gone",
         "ocnli": "rows labelled '-' are gone",
         "cluener": "the whole task",
     },
-    "sample": {"tnews": "everything official: the titles are invented"},
 }
 
 

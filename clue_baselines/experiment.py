@@ -191,7 +191,7 @@ def announce_source(task: Task, source: Source):
     else:
         print(f"Data: {source.folder}")
     lacking = data.LACKING.get(source.kind, {}).get(task.name)
-    if lacking and source.kind != "sample":
+    if lacking:
         print(f"This source lacks: {lacking}.")
     absent = [name for split, name in task.submissions.items() if not source.has(split)]
     if absent:
