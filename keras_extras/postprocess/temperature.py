@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_extras.postprocess.labelled import labelled
+
 
 def soften(logits, temperature: float) -> np.ndarray:
     """``softmax(f / T)`` over the last axis, in float64.
@@ -46,14 +48,7 @@ def find_temperature(y_true, logits, lowest: float = 1e-3, highest: float = 1e3)
     >>> print(f"{find_temperature([0, 0, 0, 1], logits):.4f}")  # right 3 times out of 4
     2.0000
     """
-    y_true, f = np.asarray(y_true), np.asarray(logits, "float64")
-    if f.ndim != 2 or y_true.shape != f.shape[:1] or not f.size:
-        raise ValueError(
-            "find_temperature needs labels (n,) and logits (n, classes); got shapes "
-            f"{y_true.shape} and {f.shape}."
-        )
-    if not np.isin(y_true, np.arange(f.shape[1])).all():
-        raise ValueError(f"find_temperature needs labels from 0 to {f.shape[1] - 1}.")
+    y_true, f = labelled("find_temperature", y_true, logits, "logits")
     right = f[np.arange(len(f)), y_true].mean()
 
     def slope(log_t):

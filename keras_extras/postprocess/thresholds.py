@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_extras.postprocess.labelled import labelled
+
 METRICS = ("accuracy", "f1")
 
 
@@ -82,14 +84,7 @@ def find_class_weights(y_true, y_pred, rounds: int = 20) -> tuple[np.ndarray, fl
     >>> accuracy
     1.0
     """
-    y_true, p = np.asarray(y_true), np.asarray(y_pred, "float64")
-    if p.ndim != 2 or y_true.shape != p.shape[:1] or not p.size:
-        raise ValueError(
-            "find_class_weights needs labels (n,) and probabilities (n, classes); got shapes "
-            f"{y_true.shape} and {p.shape}."
-        )
-    if not np.isin(y_true, np.arange(p.shape[1])).all():
-        raise ValueError(f"find_class_weights needs labels from 0 to {p.shape[1] - 1}.")
+    y_true, p = labelled("find_class_weights", y_true, y_pred, "probabilities")
     if not np.isfinite(p).all() or (p < 0).any():
         raise ValueError("find_class_weights needs finite numbers, none negative; give no logits.")
     with np.errstate(divide="ignore"):
