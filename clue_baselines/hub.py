@@ -3,11 +3,9 @@
 The official Google Storage links answer 403 since 2023. The hub's dataset `clue/clue` holds the
 same rows as parquet, with integer labels and without keywords (`data.LACKING` says what it lacks).
 
-The first fetch asks the hub for the newest commit, checks every file against the SHA-256 that the
-hub states for it, and writes commit and checksums into `clue.lock.json` beside the data. From
-then on that commit is the only one asked for, and both downloads and the converted files are
-checked against the lock file; delete it to start anew. No checksum is known beforehand: what the
-first fetch brings is trusted because the hub states it, not because this module knows it.
+One commit of the dataset is asked for, `COMMIT`; its hash covers the SHA-256 of every file, which
+the hub states and each download is checked against. Checksums of downloads and of the converted
+files go into `clue.lock.json` beside the data, and later runs check the files against it.
 
 `HF_ENDPOINT` names another hub (a mirror), `HF_HUB_OFFLINE=1` forbids the attempt.
 """
@@ -21,6 +19,7 @@ from pathlib import Path
 from clue_baselines.data import DataError, sha256
 
 DATASET = "clue/clue"
+COMMIT = "28178267a609dd08bdc703dd6c931dfc2c2f4431"  # all tasks as parquet, 2024-01-17
 TIMEOUT = 5  # seconds; being offline must not hold anybody up
 SPLITS = {"train": "train", "validation": "dev", "test": "test"}  # hub's name: official name
 
@@ -74,25 +73,25 @@ def fetch(task: str) -> Path:
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise Unavailable("HF_HUB_OFFLINE forbids it")
 
-    listing = list_files(lock.get("commit", "main"))
+    listed = list_files()
     (root / task).mkdir(parents=True, exist_ok=True)
     for hub_split, split in SPLITS.items():
         remote = f"{task}/{hub_split}-00000-of-00001.parquet"
-        if remote not in listing["files"]:
+        if remote not in listed:
             raise Unavailable(f"{DATASET} holds no {remote}")
         parquet = root / task / f"{hub_split}.parquet.part"
         try:
-            download(f"resolve/{listing['commit']}/{remote}", parquet)
-            verify(parquet, listing["files"][remote], "the hub's own listing")
+            download(f"resolve/{COMMIT}/{remote}", parquet)
+            verify(parquet, listed[remote], "the hub's own listing")
             verify(parquet, lock["files"].get(remote), lock_path)
             write_official(parquet, root / task / f"{split}.json", task, split)
         finally:
             parquet.unlink(missing_ok=True)
-        lock["files"][remote] = listing["files"][remote]
+        lock["files"][remote] = listed[remote]
         lock["files"][f"{task}/{split}.json"] = sha256(root / task / f"{split}.json")
-    lock |= {"dataset": DATASET, "commit": listing["commit"]}
+    lock |= {"dataset": DATASET, "commit": COMMIT}
     replace_text(lock_path, json.dumps(lock, indent=2, sort_keys=True) + "\n")
-    print(f"Fetched {task} from {DATASET} at commit {listing['commit']} into {root / task}")
+    print(f"Fetched {task} from {DATASET} at commit {COMMIT} into {root / task}")
     return root / task
 
 
@@ -101,7 +100,7 @@ def verify(path: Path, expected: str | None, listed_in: Path | str):
     if expected is not None and sha256(path) != expected:
         raise DataError(
             f"{path} does not have the SHA-256 that {listed_in} states; delete the file "
-            "(or the lock file, to accept a new version) and run again."
+            "and run again."
         )
 
 
@@ -110,14 +109,15 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
-def list_files(revision: str) -> dict:
-    """Commit of a revision and the SHA-256 of each of its large files."""
-    address = f"{endpoint()}/api/datasets/{DATASET}/revision/{revision}?blobs=true"
+def list_files() -> dict[str, str]:
+    """The SHA-256 of each large file of the commit."""
+    address = f"{endpoint()}/api/datasets/{DATASET}/revision/{COMMIT}?blobs=true"
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
             info = json.load(answer)
-        files = {f["rfilename"]: f["lfs"]["sha256"] for f in info["siblings"] if f.get("lfs")}
-        return {"commit": info["sha"], "files": files}
+        if info["sha"] != COMMIT:
+            raise ValueError(f"it lists commit {info['sha']}, not {COMMIT}")
+        return {f["rfilename"]: f["lfs"]["sha256"] for f in info["siblings"] if f.get("lfs")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unavailable(f"{endpoint()} does not answer as expected ({reason(error)})") from None
 

@@ -10,6 +10,7 @@ import pytest
 
 from clue_baselines import data, hub
 from clue_baselines.data import DataError
+from clue_baselines.hub import COMMIT
 
 pyarrow = pytest.importorskip("pyarrow")
 
@@ -18,7 +19,6 @@ ROWS = {
     "validation": [("新车上市", 6, 0)],
     "test": [("第二条", -1, 1), ("第一条", -1, 0)],  # out of order: sorted by idx
 }
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
@@ -28,6 +28,7 @@ class Hub:
         import pyarrow.parquet
 
         self.files, self.stated, self.requests = {}, {}, []
+        self.commit = COMMIT
         self.breaks_off = lambda path: False  # whether more bytes are announced than sent
         for split, rows in ROWS.items():
             path = folder / f"{split}.parquet"
@@ -57,14 +58,13 @@ class Hub:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def reply(self, path):
-        for revision in ("main", COMMIT):
-            if path == f"/api/datasets/clue/clue/revision/{revision}?blobs=true":
-                siblings = [{"rfilename": "README.md", "size": 3}]
-                siblings += [
-                    {"rfilename": name, "lfs": {"sha256": digest}}
-                    for name, digest in self.stated.items()
-                ]
-                return 200, json.dumps({"sha": COMMIT, "siblings": siblings}).encode()
+        if path == f"/api/datasets/clue/clue/revision/{COMMIT}?blobs=true":
+            siblings = [{"rfilename": "README.md", "size": 3}]
+            siblings += [
+                {"rfilename": name, "lfs": {"sha256": digest}}
+                for name, digest in self.stated.items()
+            ]
+            return 200, json.dumps({"sha": self.commit, "siblings": siblings}).encode()
         name = path.removeprefix(f"/datasets/clue/clue/resolve/{COMMIT}/")
         if name not in self.files:
             return 404, b"not found"
@@ -114,14 +114,13 @@ def test_second_time_nothing_is_asked_and_files_are_checked(server):
         data.find("tnews")
 
 
-def test_commit_is_pinned_by_the_first_fetch(server):
+def test_the_pinned_commit_is_asked_for(server):
     source = data.find("tnews")
     lock = json.loads((source.folder.parent / "clue.lock.json").read_text())
     assert lock["commit"] == COMMIT
     assert lock["files"]["tnews/test-00000-of-00001.parquet"] in server.stated.values()
-    source.path("dev").unlink()
-    data.find("tnews")
-    assert f"/api/datasets/clue/clue/revision/{COMMIT}?blobs=true" in server.requests
+    asked = f"/api/datasets/clue/clue/revision/{COMMIT}?blobs=true"
+    assert server.requests[0] == asked
     # the same commit with other content is refused
     source.path("dev").unlink()
     name = "tnews/validation-00000-of-00001.parquet"
@@ -138,6 +137,7 @@ def test_a_download_that_differs_from_the_listing_is_refused(server):
 
 
 TROUBLES = ["no such file", "not parquet", "unknown label", "no listing", "not JSON", "broken off"]
+TROUBLES += ["other commit"]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
@@ -161,6 +161,8 @@ def test_trouble_at_the_hub_leads_to_the_sample(server, capsys, trouble):
         server.stated.clear()
     elif trouble == "not JSON":
         server.reply = lambda path: (200, b"<html>log in first</html>")
+    elif trouble == "other commit":
+        server.commit = "0123456789abcdef0123456789abcdef01234567"
     else:
         server.breaks_off = lambda path: "/resolve/" in path
     assert data.find("tnews").kind == "sample"
