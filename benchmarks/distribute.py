@@ -1,6 +1,6 @@
 """Where training on several devices ends in the weights of one device, in Keras and here.
 
-    python benchmarks/distribute.py            # the table; about an hour on two busy cores
+    python benchmarks/distribute.py            # the table
     python benchmarks/distribute.py --rows plain accumulation
     python benchmarks/distribute.py --overhead # time of a step on one device beside plain Keras
 
@@ -8,14 +8,17 @@ Every row is trained on one device, on two logical CPUs (MirroredStrategy) and b
 this machine (MultiWorkerMirroredStrategy), with `keras.Model` and with `keras_extras.Model`, in
 graph mode through `fit` (`tests/training/matrix.py` holds the rows). The table says `right` where
 the final weights differ from those of one device by at most 1e-6 (2e-3 in half precision), `wrong`
-and by how much where they differ more, and `crash` or `hangs`. A process that failed is not used
-any further: the next row begins in a fresh one.
+and by how much where they differ more, and `crash` or `hangs`. Every result is added to
+`results/distribute.jsonl` as it comes; what stands there is not trained again, so that a broken run
+goes on where it was (`--fresh` begins anew).
 """
 
 import argparse
+import contextlib
 import json
 import os
 import queue
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,34 +30,44 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 SCRIPT = ROOT / "tests" / "training" / "matrix.py"
-LAUNCH = (
-    "import sys; from keras_extras.training.launch import launch; sys.exit(launch(sys.argv[1:]))"
-)
+LAUNCH = ("-m", "keras_extras.training.launch", "--workers", 2)
+OUTPUT = Path("results/distribute.jsonl")
 STRATEGIES = ("one_device", "mirrored", "multi_worker")
 LIBRARIES = {"keras": "keras.Model", "ours": "keras_extras.Model"}
-PATIENCE = 300  # seconds without any result
+PATIENCE = 120  # seconds without any result
 
 
-def results(library: str, strategy: str, rows: list[str]) -> dict[str, dict]:
-    """The result of each row, from as many processes as it takes."""
-    found, left = {}, list(rows)
-    while left:
-        fresh, hangs = one_process(library, strategy, left)
-        if not fresh or (hangs and "error" not in fresh[-1]):
-            fresh.append({"row": left[len(fresh)], "error": "hangs" if hangs else "ended"})
-        for result in fresh:
-            found[result["row"]] = result
-            left.remove(result["row"])
-            print(f"{library} {strategy} {result['row']}: {result.get('error', 'trained')[:150]}",
-                  file=sys.stderr)  # fmt: skip
-    return found
+def results(library: str, strategy: str, rows: list[str], output: Path) -> dict[str, dict]:
+    """The result of each row, from as many processes as it takes, and from `output`."""
+    found = {}
+    for line in output.read_text().splitlines() if output.exists() else ():
+        known = json.loads(line)
+        if (known.pop("library"), known.pop("strategy")) == (library, strategy):
+            found[known["row"]] = known
+
+    def keep(result: dict):
+        found[result["row"]] = result
+        with output.open("a") as file:
+            print(json.dumps({"library": library, "strategy": strategy, **result}), file=file)
+        print(
+            f"{time.strftime('%X')} {library} {strategy} {result['row']}: "
+            + result.get("error", "trained")[:150],
+            file=sys.stderr,
+        )
+
+    while left := [row for row in rows if row not in found]:
+        hangs = one_process(library, strategy, left, keep)
+        missing = [row for row in left if row not in found]
+        if missing:
+            keep({"row": missing[0], "error": "hangs" if hangs else "ended"})
+    return {row: found[row] for row in rows}
 
 
-def one_process(library: str, strategy: str, rows: list[str]) -> tuple[list[dict], bool]:
-    """Results until the process (or pair of workers) ends, and whether it had to be ended."""
+def one_process(library: str, strategy: str, rows: list[str], keep) -> bool:
+    """Keeps results until the process (or pair of workers) ends; whether it had to be ended."""
     command = [SCRIPT, library, strategy, *rows]
     if strategy == "multi_worker":
-        command = ["-c", LAUNCH, *command]
+        command = [*LAUNCH, *command]
     environment = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["CUDA_VISIBLE_DEVICES"] = "-1"
     process = subprocess.Popen(
@@ -63,6 +76,7 @@ def one_process(library: str, strategy: str, rows: list[str]) -> tuple[list[dict
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,
     )
     lines = queue.SimpleQueue()
 
@@ -72,20 +86,22 @@ def one_process(library: str, strategy: str, rows: list[str]) -> tuple[list[dict
         lines.put(None)
 
     threading.Thread(target=read, daemon=True).start()
-    found, deadline = [], time.monotonic() + PATIENCE
-    while True:
-        try:
-            line = lines.get(timeout=max(0.1, deadline - time.monotonic()))
-        except queue.Empty:
-            process.terminate()  # the launcher ends its workers
-            process.wait(60)
-            return found, True
-        if line is None:
-            process.wait()
-            return found, False
-        if line.startswith("ROW "):
-            found.append(json.loads(line[4:]))
-            deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE
+    try:
+        while True:
+            try:
+                line = lines.get(timeout=max(0.1, deadline - time.monotonic()))
+            except queue.Empty:
+                return True
+            if line is None:
+                return False
+            if line.startswith("ROW "):
+                keep(json.loads(line[4:]))
+                deadline = time.monotonic() + PATIENCE
+    finally:  # also if this is interrupted
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)  # the launcher then ends its workers
+        process.wait(60)
 
 
 def verdict(one: dict, many: dict, tolerance: float) -> str:
@@ -102,12 +118,14 @@ def verdict(one: dict, many: dict, tolerance: float) -> str:
     return f"**wrong** ({difference:.2g})"  # NaN comes here, too
 
 
-def table(rows: list[str]) -> str:
+def table(rows: list[str], libraries: list[str], output: Path) -> str:
     """The whole table in Markdown."""
     from tests.training.matrix import ROWS
 
-    found = {(l, s): results(l, s, rows) for l in LIBRARIES for s in STRATEGIES}  # noqa: E741
-    columns = [(library, strategy) for strategy in STRATEGIES[1:] for library in LIBRARIES]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    every = [(library, strategy) for library in libraries for strategy in STRATEGIES]
+    found = {pair: results(*pair, rows, output) for pair in every}
+    columns = [(library, strategy) for strategy in STRATEGIES[1:] for library in libraries]
     names = {"mirrored": "2 replicas", "multi_worker": "2 workers"}
     head = [f"{names[strategy]}, {LIBRARIES[library]}" for library, strategy in columns]
     lines = ["| | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
@@ -196,6 +214,11 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", nargs="+", help="rows of the table (default: all)")
+    parser.add_argument(
+        "--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES), help="default: both"
+    )
+    parser.add_argument("--output", type=Path, default=OUTPUT, help=f"default: {OUTPUT}")
+    parser.add_argument("--fresh", action="store_true", help="remove earlier results first")
     parser.add_argument("--overhead", action="store_true", help="time a step on one device")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default: 5)")
     parser.add_argument("--seconds", type=float, default=2, help="length of a turn (default: 2)")
@@ -208,7 +231,11 @@ def main():
     unknown = set(given.rows or ()) - set(ROWS)
     if unknown:
         parser.error(f"unknown rows {sorted(unknown)}; there are {', '.join(ROWS)}.")
-    print(table(given.rows or list(ROWS)))
+    if given.fresh:
+        given.output.unlink(missing_ok=True)
+    begin = time.monotonic()
+    print(table(given.rows or list(ROWS), given.libraries, given.output))
+    print(f"{(time.monotonic() - begin) / 60:.0f} minutes", file=sys.stderr)
 
 
 if __name__ == "__main__":

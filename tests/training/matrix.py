@@ -7,11 +7,14 @@ STRATEGY (`one_device`, `mirrored`: two logical CPUs, or `multi_worker`) and pri
 for each: final weights, history, evaluation and predictions, or the error. `fit` runs as a graph.
 
 A script of its own, as devices must be set before TensorFlow starts; `benchmarks/distribute.py` and
-`test_model_matrix.py` run it. TensorFlow's collective operations want one strategy per process.
+`test_model_matrix.py` run it. TensorFlow's collective operations want one strategy per process, and
+a process in which a row failed is not used any further: the next row begins in a fresh one, forked
+from one that has only imported TensorFlow.
 """
 
 import contextlib
 import json
+import os
 import sys
 
 import keras
@@ -141,6 +144,7 @@ ROWS = {
         tolerance=HALF,
     ),
 }
+CODE = 100  # exit code of a process in which no row was good, one more for each that was
 # A cut for every day: each of Keras' options, uneven batches and all extensions at least once.
 CUT = (
     "plain",
@@ -191,16 +195,33 @@ def differences(one: dict, other: dict) -> dict:
     return {**found, "scale": max(1.0, *(float(np.abs(flat(one[key])).max()) for key in parts))}
 
 
-def main(library, strategy, *names):
+def train_until_one_fails(library, strategy, names) -> int:
+    """Prints the result of each row; ends behind the first that fails. The number of good rows."""
     chosen = get_strategy(strategy, 2 if strategy == "mirrored" else 0)
-    for name in names or ROWS:
+    for good, name in enumerate(names):
         try:
             result = train(library, chosen, ROWS[name])
-        except Exception as error:  # what it is, is the result; and the process may not recover
+        except Exception as error:  # what it is, is the result
             result = {"error": f"{type(error).__name__}: {error}"[:1000]}
         print("ROW " + json.dumps({"row": name, **result}), flush=True)
         if "error" in result:
-            raise SystemExit(f"{name}: {result['error']}")
+            return good
+    return len(names)
+
+
+def main(library, strategy, *names):
+    left, failed = list(names or ROWS), []
+    while left:
+        child = os.fork()
+        if not child:
+            os._exit(CODE + train_until_one_fails(library, strategy, left))
+        good = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) - CODE
+        if good < 0:
+            raise SystemExit(f"a process for {left} ended before its rows: {good + CODE}")
+        failed += left[good : good + 1]
+        del left[: good + 1]
+    if failed:
+        raise SystemExit(f"failed: {failed}")
 
 
 if __name__ == "__main__":
