@@ -34,7 +34,7 @@ LAUNCH = ("-m", "keras_extras.training.launch", "--workers", 2)
 OUTPUT = Path("results/distribute.jsonl")
 STRATEGIES = ("one_device", "mirrored", "multi_worker")
 LIBRARIES = {"keras": "keras.Model", "ours": "keras_extras.Model"}
-PATIENCE = 120  # seconds without any result
+PATIENCE = 180  # seconds without any result
 
 
 def results(library: str, strategy: str, rows: list[str], output: Path) -> dict[str, dict]:
