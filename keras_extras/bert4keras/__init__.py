@@ -11,7 +11,7 @@ install()
 
 from bert4keras.tokenizers import SpTokenizer, Tokenizer, load_vocab  # noqa: E402
 
-from keras_extras.bert4keras.huggingface_export import save_pretrained  # noqa: E402
+from keras_extras.bert4keras.huggingface.export import save_pretrained  # noqa: E402
 from keras_extras.bert4keras.models import build_transformer_model, data_parallel  # noqa: E402
 
 __all__ = [

@@ -24,8 +24,8 @@ from keras_extras.bert4keras.checkpoints import (
     read_json,
 )
 from keras_extras.bert4keras.huggingface import model_type_of
-from keras_extras.bert4keras.huggingface_export import write_pretrained
-from keras_extras.bert4keras.huggingface_tables import SUPPORTED
+from keras_extras.bert4keras.huggingface.export import write_pretrained
+from keras_extras.bert4keras.huggingface.tables import SUPPORTED
 
 FORMATS = ("tensorflow", "safetensors", "huggingface")
 _HEADS = {

@@ -13,7 +13,7 @@ import bert4keras.models as original
 import keras
 
 from keras_extras.bert4keras import backend, checkpoints, weights
-from keras_extras.bert4keras.huggingface_config import adapt, transformer_config
+from keras_extras.bert4keras.huggingface.config import adapt, transformer_config
 from keras_extras.bert4keras.recompute import recompute
 from keras_extras.initializers import RoFormerV2Initializer
 from keras_extras.layers import FirstToken, LanguageModelMask, UnifiedLanguageModelMask

@@ -16,8 +16,12 @@ from collections.abc import Iterable, Mapping
 import keras
 import numpy as np
 
-from keras_extras.bert4keras import tensor_files
-from keras_extras.bert4keras.checkpoints import Checkpoint, CheckpointError, open_checkpoint
+from keras_extras.bert4keras.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    open_checkpoint,
+    tensor_files,
+)
 
 _LISTED = 20
 

@@ -17,7 +17,7 @@ from keras_extras.bert4keras.checkpoints import (
     open_checkpoint,
     resolve,
 )
-from keras_extras.bert4keras.tensor_files import write_safetensors, write_tensorflow
+from keras_extras.bert4keras.checkpoints.tensor_files import write_safetensors, write_tensorflow
 
 ARRAYS = {
     "bert/embeddings/word_embeddings": np.arange(12, dtype="float32").reshape(4, 3),
@@ -111,7 +111,7 @@ def test_without_tensorflow_the_converter_is_named(tensorflow_prefix, run_python
 import os, sys
 sys.modules["tensorflow"] = None
 from keras_extras.bert4keras.checkpoints import open_checkpoint
-from keras_extras.bert4keras.tensor_files import write_tensorflow
+from keras_extras.bert4keras.checkpoints.tensor_files import write_tensorflow
 for act in (
     lambda: open_checkpoint({str(tensorflow_prefix)!r}),
     lambda: write_tensorflow("a.ckpt", {{}}),

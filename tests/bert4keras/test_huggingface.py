@@ -17,8 +17,8 @@ from keras_extras.bert4keras.huggingface import (
     sinusoidal_positions,
     to_huggingface,
 )
-from keras_extras.bert4keras.huggingface_config import transformer_config
-from keras_extras.bert4keras.huggingface_export import huggingface_config, save_pretrained
+from keras_extras.bert4keras.huggingface.config import transformer_config
+from keras_extras.bert4keras.huggingface.export import huggingface_config, save_pretrained
 
 PEER = Path(__file__).with_name("huggingface_peer.py")
 spec = importlib.util.spec_from_file_location("huggingface_peer", PEER)

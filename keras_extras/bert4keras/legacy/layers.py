@@ -8,7 +8,7 @@ import keras
 
 from keras_extras import layers as extra_layers
 from keras_extras.bert4keras import keras_backend as K
-from keras_extras.bert4keras.legacy_names import show
+from keras_extras.bert4keras.legacy.names import show
 
 Layer = keras.layers.Layer
 _input = keras.Input((1,))

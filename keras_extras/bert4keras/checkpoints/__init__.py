@@ -169,7 +169,7 @@ def locate(path) -> str:
             f"{prefix}.data-* is there, but {prefix}.index is not: a TensorFlow checkpoint "
             "consists of both files. Copy the missing one beside it."
         )
-    from keras_extras.bert4keras import hub
+    from keras_extras.bert4keras.checkpoints import hub
 
     if hub.is_repository_id(path):
         return _in_directory(hub.fetch(path))
@@ -231,7 +231,7 @@ def resolve(path) -> Model:
 
 def read(location: str) -> Checkpoint:
     """Opens one file or TensorFlow prefix, under the names that stand in it."""
-    from keras_extras.bert4keras import tensor_files, torch_files
+    from keras_extras.bert4keras.checkpoints import tensor_files, torch_files
 
     if location.endswith(".index.json"):
         return _read_shards(location)

@@ -7,7 +7,11 @@ import functools
 import keras
 from keras import ops
 
-from keras_extras.bert4keras.symbolic_calls import BackendCall, has_symbolic, is_keras_tensor
+from keras_extras.bert4keras.keras_backend.symbolic_calls import (
+    BackendCall,
+    has_symbolic,
+    is_keras_tensor,
+)
 
 
 class LearningPhase:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_extras.bert4keras import keras_backend as K
-from keras_extras.bert4keras import legacy_batches
+from keras_extras.bert4keras.legacy import batches
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")
@@ -101,16 +101,16 @@ def accept_old_fit():
 
     def prepared(model, x, y, sample_weight, steps, shuffle=True):
         """(x, y, sample_weight, steps) as Keras 3 takes them."""
-        if legacy_batches.is_generator(x):
-            if legacy_batches.is_sequence(x):
+        if batches.is_generator(x):
+            if batches.is_sequence(x):
                 steps = steps or len(x)
-                x = legacy_batches.endless(x, shuffle)
-            return legacy_batches.dataset(model, x), None, None, steps
+                x = batches.endless(x, shuffle)
+            return batches.dataset(model, x), None, None, steps
         if hasattr(x, "element_spec") and isinstance(x.element_spec, tuple):
-            x = legacy_batches.with_targets_in_order(model, x)
+            x = batches.with_targets_in_order(model, x)
         if isinstance(x, (list, tuple, dict, np.ndarray)):
             x, y, sample_weight = (
-                *legacy_batches.as_batch(model, (x, y, sample_weight)),
+                *batches.as_batch(model, (x, y, sample_weight)),
                 None,
                 None,
             )[:3]
@@ -128,13 +128,13 @@ def accept_old_fit():
                 self, x, y, kwargs.get("sample_weight"), kwargs.get("steps_per_epoch")
             )
             validation = kwargs.get("validation_data")
-            if legacy_batches.is_generator(validation) or hasattr(validation, "element_spec"):
+            if batches.is_generator(validation) or hasattr(validation, "element_spec"):
                 validation, _, _, steps = prepared(
                     self, validation, None, None, kwargs.get("validation_steps"), False
                 )
                 kwargs.update(validation_data=validation, validation_steps=steps)
             elif isinstance(validation, (list, tuple)):
-                kwargs["validation_data"] = legacy_batches.as_batch(self, validation)
+                kwargs["validation_data"] = batches.as_batch(self, validation)
             if y is None and not isinstance(x, (tuple, dict, np.ndarray)):
                 kwargs["shuffle"] = False  # a dataset has its order
         return fit(self, x, y, batch_size, epochs, verbose, **kwargs)
@@ -202,12 +202,12 @@ def accept_old_predict():
 
     @functools.wraps(predict)
     def new_predict(self, x, batch_size=None, verbose=0, steps=None, callbacks=None, **kwargs):
-        if legacy_batches.is_generator(x):
-            if legacy_batches.is_sequence(x):
-                steps, x = steps or len(x), legacy_batches.endless(x, shuffle=False)
-            x = legacy_batches.dataset(self, x, only_inputs=True)
+        if batches.is_generator(x):
+            if batches.is_sequence(x):
+                steps, x = steps or len(x), batches.endless(x, shuffle=False)
+            x = batches.dataset(self, x, only_inputs=True)
         elif isinstance(x, (list, tuple, np.ndarray)) and getattr(self, "inputs", None):
-            x = legacy_batches.as_arrays(x, self.inputs)
+            x = batches.as_arrays(x, self.inputs)
             if not verbose and not callbacks and steps is None:
                 return in_batches(self, x, batch_size or 32)
         return predict(self, x, batch_size, verbose, steps, callbacks)
@@ -217,7 +217,7 @@ def accept_old_predict():
 
     keras.Model.predict, keras.Model.predict_generator = new_predict, predict_generator
     keras.Model.predict_on_batch = lambda self, x: predict_on_batch(
-        self, legacy_batches.as_arrays(x, self.inputs)
+        self, batches.as_arrays(x, self.inputs)
     )
     keras.Model._make_predict_function = keras.Model.make_predict_function
     keras.Model._make_test_function = keras.Model.make_test_function

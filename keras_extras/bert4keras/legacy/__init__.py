@@ -12,23 +12,23 @@ import importlib
 
 import keras
 
-from keras_extras.bert4keras import legacy_files, legacy_layers, legacy_names, legacy_training
+from keras_extras.bert4keras.legacy import files, layers, names, training
 
 PATCHES = (
-    legacy_layers.keep_masks,
-    legacy_names.alias_modules,
-    legacy_names.register_bare_names,
-    legacy_layers.accept_old_optimizer_arguments,
-    legacy_layers.accept_old_layer_methods,
-    legacy_training.accept_old_losses,
-    legacy_training.accept_old_fit,
-    legacy_training.accept_old_predict,
-    legacy_files.accept_old_files,
-    legacy_training.accept_old_callbacks,
-    legacy_layers.accept_symbolic_losses,
-    legacy_training.accept_train_functions,
-    legacy_names.accept_tensorflow_on_symbols,
-    legacy_names.accept_tensorflow_1,
+    layers.keep_masks,
+    names.alias_modules,
+    names.register_bare_names,
+    layers.accept_old_optimizer_arguments,
+    layers.accept_old_layer_methods,
+    training.accept_old_losses,
+    training.accept_old_fit,
+    training.accept_old_predict,
+    files.accept_old_files,
+    training.accept_old_callbacks,
+    layers.accept_symbolic_losses,
+    training.accept_train_functions,
+    names.accept_tensorflow_on_symbols,
+    names.accept_tensorflow_1,
 )
 
 

@@ -10,7 +10,7 @@ import zipfile
 
 import keras
 
-from keras_extras.bert4keras.legacy_names import show
+from keras_extras.bert4keras.legacy.names import show
 
 
 def accept_old_files():
