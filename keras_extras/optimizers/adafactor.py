@@ -132,7 +132,7 @@ class AdaFactor(OptimizerState, keras.optimizers.Optimizer):
     def _add_mean(self, variable, axis):
         shape = list(variable.shape)
         shape[axis] = 1
-        return self.add_variable(shape=shape, dtype=working_dtype(variable), name="mean_moment")
+        return self.add_variable_for(variable, shape, "mean_moment")
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)

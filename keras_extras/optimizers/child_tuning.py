@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras.optimizers.draws import integers, uniform
 from keras_extras.optimizers.extending import Extension, dense, extend
 from keras_extras.optimizers.fisher import fisher_information, largest
 from keras_extras.optimizers.selecting import check_patterns, select
@@ -132,7 +133,7 @@ class ChildTuning(Extension):
         else:
             # Drawing a number costs more than Adam's whole step of a weight, copying one little.
             pieces = math.ceil(size / WIDTH)
-            rows = keras.random.randint((pieces,), 0, ROWS, "int32", seed=self._child_seeds)
+            rows = integers((pieces,), ROWS, self._child_seeds)
             mask = ops.take(self._draw((ROWS, WIDTH), dtype), rows, axis=0)
             mask = ops.reshape(mask, (-1,))
             mask = mask if pieces * WIDTH == size else mask[:size]
@@ -140,7 +141,7 @@ class ChildTuning(Extension):
 
     def _draw(self, shape, dtype):
         """1/p with probability p, else 0."""
-        draws = keras.random.uniform(shape, seed=self._child_seeds)
+        draws = uniform(shape, self._child_seeds)
         return ops.cast(draws < self.reserve_p, dtype) / self.reserve_p
 
     def get_config(self):

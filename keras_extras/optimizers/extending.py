@@ -14,8 +14,10 @@ Every extension is a mixin derived from `Extension` that overrides some of the p
     after_update(θ)                      innermost extension first
 
 So `LR(WeightDecay(Adam))` scales Adam's step and the decay, `WeightDecay(LR(Adam))` scales only
-Adam's step; averages and slow weights always see the finished update, gradient accumulation always
-stands before everything, whatever the order in which they were applied.
+Adam's step. Three things have their place whatever the order in which they were applied: gradient
+accumulation stands before everything, low rank acts directly on the base optimizer (it replaces
+`base`, so `LowRank(W(Adam))` is made as `W(LowRank(Adam))`), averages and slow weights see the
+finished update. An extension is applied once: two of a kind would read the same arguments.
 
 An extended optimizer's config holds how its class was made (`"tower"`), and all of them are saved
 under one registered name, `keras_extras>ExtendedOptimizer`; so `keras.models.load_model` needs only
@@ -54,7 +56,8 @@ class Extension(KerasSeams, OptimizerState):
         if getattr(self, "micro_batches", 1) > 1:
             raise ValueError(
                 f"{type(self).__name__} would act at every micro-batch: its base accumulates by "
-                "itself. Set `grad_accum_steps` of the base to 1."
+                "itself. Use extend_with_gradient_accumulation(...) and its `grad_accum_steps`, "
+                "given by name, and leave that of the base at 1."
             )
 
     def transform_gradient(self, gradient, variable):
@@ -174,9 +177,34 @@ def extend(extension: type[Extension], Base: type, name: str | None = None) -> t
         )
     if issubclass(Base, extension):
         raise ValueError(
-            f"{Base.__name__} already has {extension.__name__}; an extension is applied only once."
+            f"{Base.__name__} already has {extension.__name__}; an extension is applied only once, "
+            "as two of them would read the same arguments."
         )
     return _make_class(extension, Base, name or f"{extension.__name__}{Base.__name__}")
+
+
+def extend_base(extension: type[Extension], Base: type, name: str | None = None) -> type:
+    """The class that adds `extension` inside of all others, directly to the base of `Base`.
+
+    Args:
+        extension: a mixin derived from `Extension`.
+        Base: any Keras optimizer class; of an extended one the tower is made anew.
+        name: name of the new class; by default that of the extension and of `Base`.
+
+    Raises:
+        TypeError: as `extend` does, and if `Base` is derived from an extended class.
+        ValueError: if `Base` already has this extension.
+    """
+    outermost, Inner = getattr(Base, "__dict__", {}).get("_made_of", (None, None))
+    if outermost is not None:
+        inner = extend_base(extension, Inner)
+        return extend(outermost, inner, name or f"{extension.__name__}{Base.__name__}")
+    if isinstance(Base, type) and issubclass(Base, Extension):
+        raise TypeError(
+            f"{Base.__name__} is derived from an extended class, so {extension.__name__} cannot be "
+            "put directly on its base optimizer; extend the base optimizer first, then derive."
+        )
+    return extend(extension, Base, name)
 
 
 @functools.cache

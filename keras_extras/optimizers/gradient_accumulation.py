@@ -52,13 +52,12 @@ def extend_with_gradient_accumulation(BaseOptimizer: type, name: str | None = No
     `optimizer.iterations` see updates only, wherever the accumulation stands in a tower. The new
     class takes `grad_accum_steps` (k, default 2).
 
+    `Tiger` accumulates by itself and needs no memory for it, `Tiger(grad_accum_steps=k)`, but then
+    nothing else can extend it; extended, it sees the mean as any other base does.
+
     Args:
         BaseOptimizer: a Keras optimizer class.
         name: name of the new class.
-
-    Raises:
-        TypeError: for `keras.optimizers.Nadam`, which changes its state outside of its update, and
-            for `Tiger`, which accumulates by itself.
 
     Source: kexue.fm/archives/6794.
 
@@ -68,13 +67,4 @@ def extend_with_gradient_accumulation(BaseOptimizer: type, name: str | None = No
     >>> AdamAccumulated = extend_with_gradient_accumulation(keras.optimizers.Adam)
     >>> optimizer = AdamAccumulated(1e-3, grad_accum_steps=4)
     """
-    if isinstance(BaseOptimizer, type) and issubclass(BaseOptimizer, keras.optimizers.Nadam):
-        raise TypeError(
-            "Nadam changes its momentum schedule outside of its update, once per micro-batch, so "
-            "gradients cannot be accumulated for it; use Adam."
-        )
-    if isinstance(BaseOptimizer, type) and issubclass(BaseOptimizer, CountsUpdates):
-        raise TypeError(
-            f"{BaseOptimizer.__name__} accumulates by itself: give it `grad_accum_steps`."
-        )
     return extend(GradientAccumulation, BaseOptimizer, name)

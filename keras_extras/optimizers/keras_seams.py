@@ -6,6 +6,8 @@ decay that goes through the same transformations as the rest of the update. All 
 here. Tried with Keras 3.15; `tests/optimizers/test_keras_seams.py` fails when a name moves.
 """
 
+import threading
+
 import keras
 from keras import ops
 
@@ -30,6 +32,18 @@ def on_tensorflow() -> bool:
     return keras.backend.backend() == "tensorflow"
 
 
+class Gate(threading.local):
+    """The condition under which assignments hold between the start of a step and its update.
+
+    Nadam assigns to its state there, where `ops.cond` does not stand yet. Replicas are threads.
+    """
+
+    condition = None
+
+
+GATE = Gate()
+
+
 class KerasSeams:
     """Mixin that stands directly before a Keras optimizer class in the order of resolution.
 
@@ -47,10 +61,14 @@ class KerasSeams:
 
     def builtin_weight_decay(self, variable, learning_rate):
         """The update of Keras' own `weight_decay` argument, γλθ, or `None` where it has none."""
-        if self.weight_decay is None or not self._use_weight_decay(variable):
+        decay = self.weight_decay
+        if hasattr(self, "adam_weight_decay"):  # Muon's, for what it leaves to Adam
+            if self.adam_velocities[self._get_variable_index(variable)] is not None:
+                decay = self.adam_weight_decay
+        if decay is None or not self._use_weight_decay(variable):
             return None
         dtype = working_dtype(variable)
-        rate = ops.cast(learning_rate, dtype) * self.weight_decay
+        rate = ops.cast(learning_rate, dtype) * decay
         return rate * ops.cast(variable, dtype)
 
     def index_of(self, variable) -> int:
@@ -78,14 +96,20 @@ class KerasSeams:
             super(KerasSeams, self)._backend_update_step(grads, variables, learning_rate)
 
         condition = self.is_update_step()
-        if condition is None or on_tensorflow():
+        if condition is None:
             update()
+        elif on_tensorflow():
+            GATE.condition = condition
+            update()
+            GATE.condition = None
         elif keras.backend.backend() == "jax":
             assign_where(condition, update, [*variables, *self.variables])
         elif bool(condition):
             update()
 
     def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
+        GATE.condition = None
+
         def update():
             super(KerasSeams, self)._distributed_tf_update_step(
                 distribution, grads_and_vars, learning_rate
@@ -97,6 +121,23 @@ class KerasSeams:
             update()
         else:
             ops.cond(condition, update, lambda: None)
+
+    def assign(self, variable, value):
+        if GATE.condition is not None:
+            value = ops.where(GATE.condition, value, variable)
+        super().assign(variable, value)
+
+    def assign_add(self, variable, value):
+        if GATE.condition is None:
+            super().assign_add(variable, value)
+        else:
+            self.assign(variable, variable + value)
+
+    def assign_sub(self, variable, value):
+        if GATE.condition is None:
+            super().assign_sub(variable, value)
+        else:
+            self.assign(variable, variable - value)
 
     def accumulate(self, sums: list, gradients: list, restart) -> None:
         """`sum ← gradient` where `restart` (a boolean tensor), else `sum ← sum + gradient`."""

@@ -33,11 +33,16 @@ class LazyOptimization(Extension):
             include_in_lazy_optimization, "include_in_lazy_optimization"
         )
         self.lazy_moments = lazy_moments
-        self._rows_of = {}  # the state of each variable that has its shape
+        self._rows_of = {}  # the state of each variable
         self._row_step = None
 
     def add_variable_from_reference(self, reference_variable, name=None, initializer="zeros"):
         made = super().add_variable_from_reference(reference_variable, name, initializer)
+        self._rows_of.setdefault(path_of(reference_variable), []).append(made)
+        return made
+
+    def add_variable_for(self, reference_variable, shape, name, initializer="zeros"):
+        made = super().add_variable_for(reference_variable, shape, name, initializer)
         self._rows_of.setdefault(path_of(reference_variable), []).append(made)
         return made
 
@@ -48,9 +53,14 @@ class LazyOptimization(Extension):
         super().build(variables)
         self._lazy = select(variables, self._lazy_patterns, "include_in_lazy_optimization")
         self._rows = [self._rows_of.get(path_of(variable), []) for variable in variables]
-        known = {id(v) for rows in self._rows for v in rows}
-        others = [v for v in self.variables[size:] if v.shape and id(v) not in known]
-        if self.lazy_moments and any(self._lazy) and others:
+        if not (self.lazy_moments and any(self._lazy)):
+            return
+        # State of another shape than its variable, or of nobody knows which.
+        known = {id(v) for rows in self._rows_of.values() for v in rows}
+        others = [v for v in self.variables[size:] if len(v.shape) and id(v) not in known]
+        for variable, rows, lazy in zip(variables, self._rows, self._lazy, strict=True):
+            others += [v for v in rows if lazy and v.shape != variable.shape]
+        if others:
             raise ValueError(
                 "`lazy_moments` needs a base whose state has the shape of its variables, but this "
                 f"{type(self).__name__} also keeps {path_of(others[0])!r} of shape "
@@ -169,10 +179,11 @@ class SparseRows:
         self.scope.add_update((state, ops.cast(value, state.dtype)))
 
     def results(self):
-        """Pairs of a state and its new rows."""
+        """Pairs of a state that was assigned to and its new rows."""
         for state, old in zip(self.states, self.old, strict=True):
-            rows = ops.where(self.touched, self.scope.get_current_value(state), old)
-            yield state, sparse_like(self.gradient, rows)
+            new = self.scope.get_current_value(state)
+            if new is not old:
+                yield state, sparse_like(self.gradient, ops.where(self.touched, new, old))
 
 
 def extend_with_lazy_optimization(BaseOptimizer: type, name: str | None = None) -> type:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_extras.optimizers.extending import Extension, extend
+from keras_extras.optimizers.draws import normal
+from keras_extras.optimizers.extending import Extension, extend_base
 from keras_extras.optimizers.selecting import check_patterns, path_of, select
 from keras_extras.optimizers.sparse import to_dense
-from keras_extras.optimizers.state import working_dtype
 
 MODES = ("zero_b", "symmetric", "frozen_a", "random", "additive")
 
@@ -80,7 +80,6 @@ class LowRank(Extension):
 
     def _add_factors(self, index, variable):
         rows, columns = variable.shape
-        dtype = working_dtype(variable)
         rank = min(self.rank, rows, columns)
         if self.low_rank_mode == "additive" and (rows % rank or columns % rank):
             raise ValueError(
@@ -88,16 +87,16 @@ class LowRank(Extension):
                 f"but {path_of(variable)!r} is {rows}×{columns} and the rank {rank}."
             )
         seed = self.low_rank_seed + 2 * index
-        normal = keras.initializers.RandomNormal(stddev=rank**-0.5, seed=seed)
+        one = keras.initializers.RandomNormal(stddev=rank**-0.5, seed=seed)
         other = keras.initializers.RandomNormal(stddev=rank**-0.5, seed=seed + 1)
         first, second = {
-            "zero_b": (normal, "zeros"),
-            "symmetric": (normal, other),
+            "zero_b": (one, "zeros"),
+            "symmetric": (one, other),
             "frozen_a": (keras.initializers.Orthogonal(seed=seed), "zeros"),
         }.get(self.low_rank_mode, ("zeros", "zeros"))
         return (
-            self.add_variable((rows, rank), first, dtype, name="low_rank_a"),
-            self.add_variable((rank, columns), second, dtype, name="low_rank_b"),
+            self.add_variable_for(variable, (rows, rank), "low_rank_a", first),
+            self.add_variable_for(variable, (rank, columns), "low_rank_b", second),
         )
 
     def _get_variable_index(self, variable):
@@ -138,9 +137,7 @@ class LowRank(Extension):
 
     def _draw(self, factor):
         rank = min(factor.shape)
-        return keras.random.normal(
-            tuple(factor.shape), stddev=rank**-0.5, seed=self._low_rank_seeds
-        )
+        return rank**-0.5 * normal(tuple(factor.shape), self._low_rank_seeds)
 
     def get_config(self):
         patterns = self._low_rank_patterns
@@ -166,15 +163,19 @@ def extend_with_low_rank(BaseOptimizer: type, name: str | None = None) -> type:
     E[AAᵀ] = I. The rank is at most the shorter side; in the additive mode it must divide both.
 
     The new class takes `rank` (r, default 8), `low_rank_mode`, `include_in_low_rank` (regular
-    expressions searched in the variables' paths, default all matrices) and `low_rank_seed`. Other
-    extensions change the update of W and go outside. Keras' own `weight_decay` decays A and B.
+    expressions searched in the variables' paths, default all matrices) and `low_rank_seed`. Keras'
+    own `weight_decay` decays A and B.
+
+    Low rank always acts directly on the base optimizer, as it changes what that keeps its state
+    for; other extensions change the update of W. So of an extended class the tower is made anew:
+    `extend_with_low_rank(W(Adam))` is `W(LowRank(Adam))`, under the name given here.
 
     Args:
-        BaseOptimizer: a Keras optimizer class that is not extended yet.
+        BaseOptimizer: a Keras optimizer class.
         name: name of the new class.
 
     Raises:
-        TypeError: if `BaseOptimizer` is an extended class.
+        TypeError: if `BaseOptimizer` is derived from an extended class.
 
     Source: Hu et al., arXiv 2106.09685; kexue.fm/archives/9590.
 
@@ -184,9 +185,4 @@ def extend_with_low_rank(BaseOptimizer: type, name: str | None = None) -> type:
     >>> LoRA = extend_with_low_rank(keras.optimizers.Adam, name="LoRAAdam")
     >>> optimizer = LoRA(1e-3, rank=8, include_in_low_rank=["query", "value"], low_rank_seed=1)
     """
-    if isinstance(BaseOptimizer, type) and issubclass(BaseOptimizer, Extension):
-        raise TypeError(
-            f"{BaseOptimizer.__name__} is extended already; low rank comes first, directly on the "
-            "base optimizer, as it changes what the base keeps its state for."
-        )
-    return extend(LowRank, BaseOptimizer, name)
+    return extend_base(LowRank, BaseOptimizer, name)

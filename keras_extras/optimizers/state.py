@@ -52,6 +52,10 @@ class OptimizerState:
         self.__dict__.setdefault("_kinds", {})[made.name] = name
         return made
 
+    def add_variable_for(self, reference_variable, shape, name, initializer="zeros"):
+        """A variable of the state of `reference_variable` that has another shape."""
+        return self.add_variable(shape, initializer, working_dtype(reference_variable), name=name)
+
     def state_kinds(self) -> list[str]:
         """What each variable of the state is: `iteration`, `momentum` …, whatever the model."""
         kinds = self.__dict__.get("_kinds", {})

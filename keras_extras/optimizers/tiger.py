@@ -14,7 +14,7 @@ from keras_extras.optimizers.state import OptimizerState
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")
-class Tiger(CountsUpdates, OptimizerState, keras.optimizers.Optimizer):
+class Tiger(OptimizerState, CountsUpdates, keras.optimizers.Optimizer):
     r"""The tight-fisted optimizer: one number of state per weight, also with accumulation.
 
         m ← βm + (1 − β)g
@@ -64,6 +64,7 @@ class Tiger(CountsUpdates, OptimizerState, keras.optimizers.Optimizer):
         self.beta = beta
         self.relative_weight_decay = weight_decay
         self.set_micro_batches(grad_accum_steps)
+        self._window = self.micro_batches  # stays 1 where an extension accumulates
         self._schedule = check_schedule({0: 1} if lr_schedule is None else lr_schedule)
         self.shrink_ratio = shrink_ratio
 
@@ -76,7 +77,7 @@ class Tiger(CountsUpdates, OptimizerState, keras.optimizers.Optimizer):
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        m, k = self._momentums[index], self.micro_batches
+        m, k = self._momentums[index], self._window
         gradient = ops.cast(to_dense(gradient), m.dtype)
         weights = ops.cast(variable, m.dtype)
         finite = ops.all(ops.isfinite(gradient))
@@ -106,7 +107,7 @@ class Tiger(CountsUpdates, OptimizerState, keras.optimizers.Optimizer):
             **super().get_config(),
             "beta": self.beta,
             "weight_decay": self.relative_weight_decay,
-            "grad_accum_steps": self.micro_batches,
+            "grad_accum_steps": self._window,
             "lr_schedule": dict(self._schedule),
             "shrink_ratio": self.shrink_ratio,
         }

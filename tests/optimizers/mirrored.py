@@ -23,6 +23,7 @@ CASES = {
     **{name: ("KerasAdam", name, {}) for name in EXTENSIONS if name not in TOWER_PARTS},
     **{name: ("AdaFactor", tower, {}) for name, tower in TOWERS.items()},
     "Tiger": ("Tiger", (), {"grad_accum_steps": 2}),
+    "Nadam": ("Nadam", "gradient_accumulation", {}),
     "global_clipnorm": ("SGD", "gradient_accumulation", {"global_clipnorm": 0.1}),
     "decay": ("AdamW", "gradient_accumulation", {}),
     "masks of pieces": ("KerasAdam", "child_tuning", {}),

@@ -13,7 +13,8 @@ BASES = {
     "KerasLion": (keras.optimizers.Lion, {}),
     "KerasAdafactor": (keras.optimizers.Adafactor, {}),
     "Lamb": (keras.optimizers.Lamb, {}),
-    "Muon": (keras.optimizers.Muon, {}),
+    "Muon": (keras.optimizers.Muon, {"weight_decay": 0.1}),
+    "Nadam": (keras.optimizers.Nadam, {}),
     "Adam": (ours.Adam, {}),
     "Lion": (ours.Lion, {}),
     "AdaFactor": (ours.AdaFactor, {"beta1": 0.9, "min_dim_size_to_factor": 2}),
@@ -111,11 +112,10 @@ TOWERS = {
     ),
 }
 
-# What has no meaning: state without rows, its own accumulation.
+# What has no meaning: lazy moments of factored state, which has no rows.
 IMPOSSIBLE = {
     ("KerasAdafactor", "lazy_moments"),
     ("AdaFactor", "lazy_moments"),
-    ("Tiger", "gradient_accumulation"),
 }
 # Every extension with four kinds of base, every base with three of extension.
 PAIRS = [

@@ -261,7 +261,23 @@ def test_tiger_counts_updates_for_schedules():
     np.testing.assert_array_equal(np.diff(path) != 0, [True, False, True, False, False])
     with pytest.raises(ValueError, match="at least 1"):
         ours.Tiger(grad_accum_steps=0)
-    with pytest.raises(TypeError, match="by itself"):
-        ours.extend_with_gradient_accumulation(ours.Tiger)
     with pytest.raises(ValueError, match="every micro-batch"):
         ours.extend_with_lookahead(ours.Tiger)(grad_accum_steps=2)
+    with pytest.raises(ValueError, match="leave that of the base at 1"):
+        ours.extend_with_gradient_accumulation(ours.Tiger)(RATE, 0.9, 0.0, 3, grad_accum_steps=2)
+
+
+@pytest.mark.parametrize("order", ["inside", "outside"])
+def test_extended_tiger_accumulates_as_it_does_by_itself(order):
+    """And the schedule that stands in the tower is the one that Tiger has itself."""
+    schedule = {"lr_schedule": {2: 1, 4: 0.5}}
+    extensions = [ours.extend_with_gradient_accumulation, ours.extend_with_piecewise_linear_lr]
+    Tower = ours.Tiger
+    for extend in extensions if order == "inside" else extensions[::-1]:
+        Tower = extend(Tower)
+    want = run(ours.Tiger(RATE, grad_accum_steps=3, **schedule), STEPS, dtype="float64")
+    optimizer = Tower(RATE, grad_accum_steps=3, **schedule)
+    for got, value in zip(run(optimizer, STEPS, dtype="float64"), want, strict=True):
+        np.testing.assert_allclose(got, value, rtol=1e-12)
+    assert int(optimizer.iterations) == 4
+    assert keras.optimizers.deserialize(keras.optimizers.serialize(optimizer)).micro_batches == 3

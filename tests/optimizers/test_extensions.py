@@ -122,7 +122,10 @@ def test_parameter_wise_lr():
     assert [float(w.numpy()) for w in weights] == [1 - 4 * RATE, 1 - 2 * RATE, 1 - RATE]
 
 
-@pytest.mark.parametrize("Base", [SGD, Adam, keras.optimizers.AdamW, ours.AdaFactor])
+@pytest.mark.parametrize(
+    "Base",
+    [SGD, Adam, keras.optimizers.AdamW, keras.optimizers.Nadam, ours.AdaFactor, ours.Tiger],
+)
 @pytest.mark.parametrize("clip", [{}, {"clipnorm": 0.5}, {"global_clipnorm": 0.5}])
 def test_accumulation_equals_the_mean_gradient(Base, clip):
     """Also with clipping, built-in decay and Adam's corrections: all once per update."""
@@ -147,8 +150,42 @@ def test_accumulation_counts_updates():
         Tower(grad_accum_steps=0)
     with pytest.raises(ValueError, match="use_ema"):
         Tower(use_ema=True)
-    with pytest.raises(TypeError, match="Nadam"):
-        ours.extend_with_gradient_accumulation(keras.optimizers.Nadam)
+
+
+def test_accumulation_of_nadam_in_a_graph():
+    """Its momentum schedule, which it changes outside of `update_step`, goes on once per update."""
+    import tensorflow as tf
+
+    grads = [one["kernel"] for one in gradients(12)]
+    means = [np.mean(grads[i : i + 3], axis=0) for i in range(0, 12, 3)]
+    initial = start()["kernel"]
+    optimizer = ours.extend_with_gradient_accumulation(keras.optimizers.Nadam)(
+        RATE, grad_accum_steps=3
+    )
+    weight = keras.Variable(initial, dtype="float64")
+    optimizer.build([weight])
+    step = tf.function(lambda gradient: optimizer.apply([gradient], [weight]))
+    for gradient in grads:
+        step(tf.constant(gradient))
+    want = path(keras.optimizers.Nadam(RATE), means, initial)[-1]
+    np.testing.assert_allclose(weight.numpy(), want, rtol=1e-7)
+
+
+def test_muon_has_a_decay_of_its_own_for_what_it_leaves_to_adam():
+    weights = [
+        keras.Variable(1.0, name="bias"),
+        keras.Variable(np.eye(2, dtype="float32"), name="kernel"),
+    ]
+    optimizer = ours.extend_with_lookahead(keras.optimizers.Muon)(
+        RATE, weight_decay=0.5, adam_weight_decay=0.25
+    )
+    plain = [keras.Variable(w.numpy(), name=w.name) for w in weights]
+    base = keras.optimizers.Muon(RATE, weight_decay=0.5, adam_weight_decay=0.25)
+    for _ in range(3):
+        optimizer.apply([keras.ops.ones(()), keras.ops.ones((2, 2))], weights)
+        base.apply([keras.ops.ones(()), keras.ops.ones((2, 2))], plain)
+    for got, want in zip(weights, plain, strict=True):
+        np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-6)
 
 
 def test_accumulation_forgets_a_window_that_was_not_finite():
@@ -246,6 +283,17 @@ def test_rows_that_never_had_a_gradient_stay_bit_identical(lazy_moments, sparse)
     assert len(state) == 2
     for values in state:
         np.testing.assert_array_equal(values[[1, 2, 4]], 0)
+
+
+def test_lazy_moments_beside_factored_matrices():
+    """State of another shape is in the way only where it belongs to a lazy variable."""
+    Lazy = ours.extend_with_lazy_optimization(ours.extend_with_low_rank(ours.AdaFactor))
+    weights = [keras.Variable(np.ones((200, 4)), name="table")]
+    weights.append(keras.Variable(np.ones((200, 200)), name="kernel"))
+    settings = {"include_in_lazy_optimization": ["table"], "lazy_moments": True}
+    Lazy(include_in_low_rank=["kernel"], **settings).build(weights)
+    with pytest.raises(ValueError, match="low_rank_a.* of shape"):
+        Lazy(include_in_low_rank=["table"], **settings).build(weights)
 
 
 def test_lazy_moments_need_state_of_rows():

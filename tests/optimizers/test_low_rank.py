@@ -89,9 +89,7 @@ def test_state_is_that_of_the_factors():
     assert numbers == 3 * 8 * (300 + 200) + 2 * 200 + 2  # and the state of the draws
 
 
-def test_low_rank_comes_first():
-    with pytest.raises(TypeError, match="low rank comes first"):
-        ours.extend_with_low_rank(ours.extend_with_lookahead(keras.optimizers.SGD))
+def test_settings():
     for settings in ({"rank": 0}, {"low_rank_mode": "other"}):
         with pytest.raises(ValueError, match="rank"):
             LowRankSGD(**settings)
