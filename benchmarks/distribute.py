@@ -51,7 +51,7 @@ def results(library: str, strategy: str, rows: list[str], output: Path) -> dict[
             print(json.dumps({"library": library, "strategy": strategy, **result}), file=file)
         print(
             f"{time.strftime('%X')} {library} {strategy} {result['row']}: "
-            + result.get("error", "trained")[:150],
+            + result.get("error", "trained").splitlines()[0][:150],
             file=sys.stderr,
         )
 
