@@ -12,8 +12,10 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from clue_baselines import plots
+from clue_baselines import plots, trained, tricks
+from clue_baselines.metrics import mean_recall
 from clue_baselines.task import Example, Task
+from keras_extras.postprocess import can, soften
 
 
 class Classification(Task):
@@ -26,6 +28,12 @@ class Classification(Task):
     labels: Sequence[str]
     classes: Sequence[str] = ()
     training_metrics = ("accuracy",)
+    takes = tricks.ALL
+
+    def learn_about(self, records):
+        """How many training rows each class has."""
+        truths = [self.truth(record) for record in records]
+        self.counts = np.bincount(truths, minlength=len(self.labels))
 
     def examples(self, record, tokenizer, training):
         """The text, or the pair cut to the greatest length by shortening the longer one."""
@@ -44,11 +52,19 @@ class Classification(Task):
         return keras.Model(bert.model.inputs, head(first))
 
     def loss(self):
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return trained.cross_entropy(self.settings, getattr(self, "counts", None))
+
+    def correct(self, outputs):
+        """With --can, probabilities whose unsure rows follow the shares of the classes."""
+        return can(soften(outputs, 1.0), self.counts) if self.settings.can else outputs
 
     def predict(self, record, examples, outputs):
         """The class with the greatest logit."""
         return int(outputs[0].argmax())
+
+    def more_scores(self, predictions, truths):
+        """The mean of the classes' accuracies, in which rare classes count as much as others."""
+        return {"balanced_accuracy": mean_recall(truths, predictions)}
 
     def truth(self, record):
         return record.index("label", self.labels)

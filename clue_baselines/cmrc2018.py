@@ -102,7 +102,9 @@ class Cmrc2018(Task):
             if training:
                 inside = answer and left <= answer[0] and answer[1] < right
                 target = [token - left + offset for token in answer] if inside else [0, 0]
-            inputs = (ids, [0] * len(ids), spans_here)
+            second = 0 if self.settings.segment_ids == "zero" else 1
+            segments = [0] * len(start) + [second] * (right - left + 1)
+            inputs = (ids, segments, spans_here)
             found.append(Example(inputs, target, Window(tokens, left, offset)))
         return found
 

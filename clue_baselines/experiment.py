@@ -10,21 +10,18 @@ import importlib.util
 import json
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from clue_baselines import backbone, data, machine, predictions, recipes, results
-from clue_baselines.data import DataError, Record, Source
+from clue_baselines import backbone, data, machine, predictions, recipes, results, trained, tricks
+from clue_baselines.data import DataError, Source
 from clue_baselines.epochs import AfterEpoch
+from clue_baselines.preparation import Preparation, Split
 from clue_baselines.settings import Settings, parse
-from clue_baselines.task import Example, Task
-from keras_extras.tokenization import WordPieceTokenizer
+from clue_baselines.task import Task
 from keras_extras.training import (
-    BUCKETS,
-    LengthBatches,
     Model,
     Resume,
     ResumeError,
@@ -32,24 +29,6 @@ from keras_extras.training import (
     is_chief,
     strategy_scope,
 )
-
-
-@dataclass
-class Split:
-    """Records with their examples, and the batches that a model sees."""
-
-    records: list[Record]
-    examples: list[list[Example]]
-    batches: LengthBatches
-
-    def by_record(self, outputs):
-        """Every record with its examples and their rows of the outputs of `predict(batches)`."""
-        outputs = keras.tree.map_structure(self.batches.restore, outputs)
-        start = 0
-        for record, examples in zip(self.records, self.examples, strict=True):
-            rows = slice(start, start + len(examples))
-            start = rows.stop
-            yield record, examples, keras.tree.map_structure(lambda x, rows=rows: x[rows], outputs)
 
 
 def main(kind: type[Task], argv: list[str] | None = None):
@@ -66,6 +45,10 @@ def main(kind: type[Task], argv: list[str] | None = None):
             raise DataError(str(error)) from None
         if settings.jit and getattr(strategy, "num_replicas_in_sync", 1) > 1:
             raise DataError("--jit compiles for one device; leave it out with several.")
+        if settings.r_drop and getattr(strategy, "num_replicas_in_sync", 1) > 1:
+            raise DataError(
+                "--r-drop compares neighbouring rows, which several devices would part."
+            )
         facts = machine.announce()
         with machine.only_the_chief_writes(settings, strategy):
             scores = [run(task, seed, strategy, facts) for seed in settings.seed]
@@ -92,6 +75,7 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
     dev = task.read(source, "dev")
     tests = {split: task.read(source, split) for split in task.submissions if source.has(split)}
     ids = {split: predictions.test_ids(task, records) for split, records in tests.items()}
+    task.learn_about(train)
     print(f"Rows: {len(train)} train, {len(dev)} dev, {sum(map(len, tests.values()))} test")
 
     texts = (text for record in train for text in task.texts(record))
@@ -105,7 +89,8 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
     with strategy_scope(strategy):
         bert = backbone.load(settings.model, tokenizer, settings.maxlen)
         built = task.build(bert)
-        model = Model(built.inputs, built.outputs)
+        Trained, regularization = trained.regularized(settings)
+        model = Trained(built.inputs, built.outputs)
         updates = settings.epochs * len(train_batches) // settings.accumulate
         training = recipes.Training(updates, bert.layers)
         optimizer, recipe = recipes.make_optimizer(settings, bert.pretrained, training)
@@ -117,6 +102,7 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
                 metrics=metrics,
                 jit_compile=prepare.compiled,
                 on_nan=settings.on_nan,
+                **regularization,
             )
         except ValueError as error:
             raise DataError(str(error)) from None
@@ -124,14 +110,17 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
         weights = Model(model.inputs, model.outputs)  # the same layers, no optimizer
         predictor = task.predictor(weights)
         predictor.jit_compile = prepare.compiled
-    print(f"Model: {bert.description}\nRecipe: {recipe}")
+    used = tricks.label(settings)
+    print(f"Model: {bert.description}\nRecipe: {recipe}" + (f"\nTricks: {used}" if used else ""))
 
-    def predict(split: Split) -> list:
-        outputs = predictor.predict(split.batches, verbose=in_terminal())
+    def outputs_of(split: Split):
+        return predictor.predict(split.batches, verbose=in_terminal())
+
+    def read(split: Split, outputs) -> list:
         return [task.predict(*row) for row in split.by_record(outputs)]
 
     def dev_score() -> float:
-        return results.scores(task, predict(dev_split), truths)[task.metric][0]
+        return results.scores(task, read(dev_split, outputs_of(dev_split)), truths)[task.metric][0]
 
     folder = prepare_folder(task, settings, seed, source, facts, recipe)
     if not settings.resume:
@@ -144,44 +133,18 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
     weights.load_weights(folder / "best.weights.h5")
     about = {"seed": seed, "data": source.kind, "train_rows": len(train), "recipe": recipe}
     for split, examples in test_splits.items():
-        answers = [task.answer(*pair) for pair in zip(tests[split], predict(examples), strict=True)]
+        found = read(examples, task.correct(outputs_of(examples)))
+        answers = [task.answer(*pair) for pair in zip(tests[split], found, strict=True)]
         path = folder / task.submissions[split]
         predictions.write_predictions(path, answers, ids[split], task.one_object)
         print(f"Wrote {path} ({len(ids[split])} answers)")
     history = after_epoch.history  # the result comes last: what has one is finished
-    return results.report_run(task, folder, history, dev, predict(dev_split), truths, about)
-
-
-class Preparation:
-    """Turns records into batches, padded to a few lengths where every length is compiled."""
-
-    def __init__(self, task: Task, tokenizer: WordPieceTokenizer, seed: int, tpu: bool = False):
-        self.task, self.tokenizer, self.seed = task, tokenizer, seed
-        settings = task.settings
-        self.compiled = settings.jit or keras.backend.backend() == "jax"
-        static = self.compiled or tpu
-        shorter = [length for length in BUCKETS if length < settings.maxlen]
-        self.buckets = [*shorter, settings.maxlen] if static else None
-        self.multiple = machine.padding_multiple()
-        self.tpu = tpu
-
-    def __call__(self, records: list[Record], training: bool = False) -> Split:
-        examples = [self.task.examples(record, self.tokenizer, training) for record in records]
-        flat = [example for group in examples for example in group]
-        columns = list(zip(*(example.inputs for example in flat), strict=True))
-        targets = [np.asarray(e.target, "int32") for e in flat] if training else None
-        batches = LengthBatches(
-            columns,
-            targets,
-            self.task.settings.batch_size,
-            self.buckets,
-            shuffle=training,
-            seed=self.seed,
-            multiple=self.multiple,
-            target_padding=-1,
-            full_batches=self.tpu,
-        )
-        return Split(records, examples, batches)
+    outputs = outputs_of(dev_split)
+    found, more = read(dev_split, task.correct(outputs)), {}
+    if settings.can:
+        plain = results.scores(task, read(dev_split, outputs), truths)
+        more = {f"{name} without CAN": score for name, score in plain.items()}
+    return results.report_run(task, folder, history, dev, found, truths, about, more)
 
 
 def announce_source(task: Task, source: Source):
@@ -230,8 +193,10 @@ def prepare_folder(
 
 
 def run_name(settings: Settings, kind: str) -> str:
-    """Name of a run without its seed: as asked, or model and kind of data."""
-    return settings.name or f"{Path(settings.model or backbone.SMALL_BERT).stem}-{kind}"
+    """Name of a run without its seed: as asked, or model, kind of data and tricks."""
+    used = tricks.label(settings)
+    made = f"{Path(settings.model or backbone.SMALL_BERT).stem}-{kind}"
+    return settings.name or made + ("-" + used if used else "")
 
 
 def fit(task: Task, model: keras.Model, after_epoch: AfterEpoch, settings: Settings):
@@ -255,7 +220,8 @@ def fit(task: Task, model: keras.Model, after_epoch: AfterEpoch, settings: Setti
     try:
         resume.fit(model, settings.epochs, callbacks, verbose=1 if in_terminal() else 2)
     except KeyboardInterrupt:
-        finished = len(after_epoch.history)
+        # not len(history): the state that training goes on from is written after it
+        finished = int(resume.last.stem.split("-")[1]) if resume.last else 0
         kept = f"the best weights are in {folder / 'best.weights.h5'}" if finished else "no weights"
         message = f"\nStopped after {finished} finished epochs; {kept}. Go on with:\n{again}"
         raise KeyboardInterrupt(message) from None

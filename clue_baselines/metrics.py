@@ -1,5 +1,6 @@
 """What a record scores by the official metrics that are more than an accuracy."""
 
+import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 
@@ -11,6 +12,22 @@ DROPPED = set("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－
 CHINESE = re.compile("[\u4e00-\u9fa5]")
 
 Entity = tuple[str, int, int]  # type, first and last character
+
+
+def mean_recall(truths: Sequence[int], predictions: Sequence[int]) -> tuple[float, float]:
+    """Balanced accuracy: the mean over the classes of their accuracies, with its standard error.
+
+    The classes are those of `truths`; the error is ``sqrt(Σ p_c (1 - p_c) / n_c) / classes``.
+
+    >>> mean_recall([0, 0, 1, 1], [0, 0, 0, 1])
+    (0.75, 0.17677669529663687)
+    """
+    rights: dict[int, list[bool]] = {}
+    for truth, prediction in zip(truths, predictions, strict=True):
+        rights.setdefault(truth, []).append(truth == prediction)
+    shares = [(sum(right) / len(right), len(right)) for right in rights.values()]
+    variance = sum(p * (1 - p) / n for p, n in shares)
+    return sum(p for p, _ in shares) / len(shares), math.sqrt(variance) / len(shares)
 
 
 def exact_match(answers: Iterable[str], prediction: str) -> float:

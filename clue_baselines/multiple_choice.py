@@ -11,6 +11,7 @@ length); the rows of all examples go through BERT as one batch.
 import keras
 from keras import ops
 
+from clue_baselines import trained, tricks
 from clue_baselines.task import Task
 
 
@@ -23,6 +24,7 @@ class MultipleChoice(Task):
     choices: int
     training_metrics = ("accuracy",)
     unit = "questions"
+    takes = (*tricks.OF_A_STEP, *tricks.OF_A_CROSS_ENTROPY)
 
     def build(self, bert):
         """BERT over all rows, the vector of [CLS], one score per row."""
@@ -38,8 +40,9 @@ class MultipleChoice(Task):
         head = keras.layers.Dense(
             1, kernel_initializer=bert.initializer, dtype="float32", name="scores"
         )
-        scores = head(bert.model(rows)[:, 0])
+        # `call` puts BERT's layers themselves into the model, where tricks can find them
+        scores = head(bert.model.call(rows)[:, 0])
         return keras.Model(inputs, ops.transpose(ops.reshape(scores, (self.choices, -1))))
 
     def loss(self):
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return trained.cross_entropy(self.settings)

@@ -104,6 +104,7 @@ def html(
     average: list[str],
     curves: dict[str, list[Curve]],
     mistakes: dict[str, tuple[str, list[dict]]],
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]]]] = (),
 ) -> str:
     """The whole page.
 
@@ -112,6 +113,7 @@ def html(
         average: the tasks that means are over.
         curves: learning curves by task.
         mistakes: by task the name of a run and examples of its mistakes.
+        tables: more of them: title, headings and cells.
     """
     options = "".join(f"<option>{name}</option>" for name in MEANS)
     parts = [
@@ -122,6 +124,7 @@ def html(
         f'<p><label>Mean over tasks: <select id="mean">{options}</select></label> '
         f"{escape(average_line(average))}</p>",
         score_table(dev, average),
+        *(plain_table(*table) for table in tables),
         "<h2>Published scores on test</h2>",
         "<p>From the leaderboard, for orientation: dev and test are not the same rows.</p>",
         score_table(test, average),
@@ -176,6 +179,17 @@ def score_table(rows: list[Row], average: list[str]) -> str:
     return (
         f'<div class="scroll"><table class="scores"><thead><tr>{"".join(heads)}</tr></thead>'
         f'<tbody>{"".join(lines)}</tbody></table></div><p class="notes">{notes}</p>'
+    )
+
+
+def plain_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts under its title."""
+    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        f'<h2>{escape(title)}</h2><div class="scroll"><table><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 

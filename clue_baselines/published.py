@@ -1,7 +1,8 @@
 """Published scores on CLUE, each with its source, and what keeps them from being compared.
 
-The numbers are in `published.json`: rows of scores in percent, their sources, and how many rows
-the official files have.
+The numbers are in `published.json`: rows of scores in percent and their sources. `official.json`
+says how many records each official file has (of c3 and cmrc2018 questions, of chid groups of
+passages; rows without an agreed label are not counted).
 """
 
 import json
@@ -10,9 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, harmonic_mean
 
+from clue_baselines.data import DataError
+
 CONTENT = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 SOURCES: dict[str, dict] = CONTENT["sources"]
-OFFICIAL_ROWS: dict[str, dict] = CONTENT["official_rows"]
+OFFICIAL: dict[str, dict[str, int]] = json.loads(
+    Path(__file__).with_name("official.json").read_text(encoding="utf-8")
+)
+NAMES: dict[str, dict] = json.loads(
+    Path(__file__).with_name("reproduce.json").read_text(encoding="utf-8")
+)["rows"]
 
 
 def geometric_mean(scores: list[float]) -> float:
@@ -85,6 +93,17 @@ def published(split: str) -> list[Row]:
         for entry in CONTENT["rows"]
         if entry["split"] == split
     ]
+
+
+def named(name: str) -> Row:
+    """The row on dev that `reproduce.json` calls by that name.
+
+    Raises:
+        DataError: there is none.
+    """
+    if name not in NAMES:
+        raise DataError(f"There is no row {name!r}; the rows are {', '.join(NAMES)}.")
+    return next(r for r in published("dev") if [r.model, r.by] == NAMES[name]["published"])
 
 
 def ranks(values: list[float | None]) -> list[int | None]:

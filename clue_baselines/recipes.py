@@ -169,6 +169,8 @@ def make_optimizer(
             continue
         arguments |= extension.arguments(value, training)
         said += ", " + extension.says.format(value)
+        if extension.flag == "accumulate" and Optimizer is optimizers.Tiger:
+            continue  # alone it does so by itself, without memory
         try:
             Optimizer = extension.extend(Optimizer)
         except TypeError as error:

@@ -2,11 +2,14 @@
 
     python -m clue_baselines.report
     python -m clue_baselines.report --results results --output report.html --average tnews afqmc
+    python -m clue_baselines.report --beside roberta-wwm-ext
 
 A cell is the mean dev score in percent over the seeds of a run, ± their standard deviation, and
 for one seed ± the standard error over dev. A mark (a, b …) means that a cell cannot be compared
 with the others of its column; the notes say why. Means over tasks take the same tasks for all
-rows, by default those that all our rows have, and leave out rows that lack one.
+rows, by default those that all our rows have, and leave out rows that lack one. --beside sets our
+rows beside a published one of `reproduce --list` and says which scores differ by more than two
+standard errors; runs of `reproduce` are set beside their own. Tricks are set beside runs without.
 """
 
 import argparse
@@ -14,10 +17,11 @@ import csv
 import json
 from pathlib import Path
 
-from clue_baselines import page
+from clue_baselines import beside, page, trick_table
+from clue_baselines.beside import notes_on
 from clue_baselines.data import DataError
 from clue_baselines.finished import Run, finished_runs
-from clue_baselines.published import MEANS, OFFICIAL_ROWS, Cell, Row, published, ranks
+from clue_baselines.published import MEANS, NAMES, Cell, Row, named, published, ranks
 from clue_baselines.results import mean_and_deviation
 from clue_baselines.tasks import TASKS, chosen
 
@@ -32,6 +36,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of results")
     parser.add_argument("--output", type=Path, default=Path("report.html"), help="the page")
     parser.add_argument("--average", nargs="+", metavar="TASK", help="tasks to take means over")
+    parser.add_argument("--beside", default="", metavar="ROW", help="a row to compare with")
     asked = parser.parse_args(argv)
     try:
         runs = finished_runs(asked.results)
@@ -39,13 +44,22 @@ def main(argv: list[str] | None = None):
             raise DataError(f"no finished run in {asked.results}; train one first.")
         ours = rows_of(runs)
         average = chosen(asked.average) if asked.average else shared_tasks(ours)
+        compared = comparisons(runs, asked.beside)
     except DataError as error:
         raise SystemExit(f"ERROR: {error}") from None
     rows = ours + published("dev")
     print(text_table(rows, average))
+    differences = trick_table.table(runs)
+    if differences:
+        print("\n" + trick_table.text(differences))
+    tables = [(title, beside.HEADS, beside.cells(found)) for title, found in compared]
+    for title, found in compared:
+        print(f"\n{title}\n{beside.text(found)}")
+    if differences:
+        tables.append(("Tricks: points more than without", trick_table.HEADS, differences))
     curves = {task: curves_of(runs, task) for task in TASKS}
     examples = {task: mistakes_of(runs, task) for task in TASKS}
-    content = page.html(rows, published("test"), average, curves, examples)
+    content = page.html(rows, published("test"), average, curves, examples, tables)
     temporary = asked.output.with_name(asked.output.name + ".tmp")
     temporary.write_text(content, encoding="utf-8")
     temporary.replace(asked.output)
@@ -62,6 +76,18 @@ def rows_of(runs: list[Run]) -> list[Row]:
     return list(rows.values())
 
 
+def comparisons(runs: list[Run], asked: str) -> list[tuple[str, list[beside.Beside]]]:
+    """Titles and tables of our rows beside the row asked for, or beside their own."""
+    found = []
+    for name in dict.fromkeys(run.name for run in runs):
+        other = asked or (name if name in NAMES else "")
+        if other:
+            row = named(other)
+            title = f"{name} beside {row.model}, {row.by}"
+            found.append((title, beside.compare([r for r in runs if r.name == name], row)))
+    return found
+
+
 def cell_of(runs: list[Run]) -> Cell:
     """Mean and deviation of the seeds of one task."""
     scores = [100 * run.score for run in runs]
@@ -70,19 +96,6 @@ def cell_of(runs: list[Run]) -> Cell:
     else:
         mean, deviation = scores[0], 100 * runs[0].result["standard_error"]
     return Cell(mean, deviation, len(runs), notes_on(runs[0]))
-
-
-def notes_on(run: Run) -> list[str]:
-    """Why a run of ours cannot be compared with published scores."""
-    if run.result["data"] == "sample":
-        return ["trained and scored on the invented sample: no CLUE score"]
-    official, notes = OFFICIAL_ROWS[run.task], []
-    trained = run.result.get("train_rows")
-    if trained is not None and trained != official["train"]:
-        notes.append(f"trained on {trained:,} instead of {official['train']:,} rows")
-    if official["dev"] and run.result["n"] != official["dev"]:
-        notes.append(f"scored on {run.result['n']:,} instead of {official['dev']:,}")
-    return notes
 
 
 def shared_tasks(ours: list[Row]) -> list[str]:

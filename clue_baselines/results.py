@@ -82,7 +82,8 @@ def ratio(parts: Sequence[float], wholes: Sequence[float]) -> tuple[float, float
 def scores(task: Task, predictions: Sequence, truths: Sequence) -> dict[str, tuple[float, float]]:
     """The task's scores on dev, each with its standard error."""
     marks = [task.marks(*pair) for pair in zip(predictions, truths, strict=True)]
-    return {name: ratio(*zip(*(mark[name] for mark in marks), strict=True)) for name in marks[0]}
+    found = {name: ratio(*zip(*(mark[name] for mark in marks), strict=True)) for name in marks[0]}
+    return found | task.more_scores(predictions, truths)
 
 
 def mean_and_deviation(scores: Sequence[float]) -> tuple[float, float]:
@@ -102,14 +103,16 @@ def report_run(
     predictions: Sequence,
     truths: Sequence,
     about: dict,
+    more: dict[str, tuple[float, float]] | None = None,
 ) -> dict:
     """Prints and writes the dev scores with their standard errors, tables and pictures.
 
     Args:
         records, predictions, truths: the dev set, what was predicted and what is right.
         about: seed, kind of data and recipe, for `result.json`.
+        more: scores beside those of the predictions.
     """
-    found = scores(task, predictions, truths)
+    found = scores(task, predictions, truths) | (more or {})
     score, error = found[task.metric]
     n = sum(map(task.size, records))
     title = f"{task.name} dev {task.metric} {100 * score:.2f} ± {100 * error:.2f} %"

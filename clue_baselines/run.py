@@ -2,6 +2,12 @@
 
     python -m clue_baselines.run --tasks all --seeds 3 --model hfl/chinese-roberta-wwm-ext
     python -m clue_baselines.run --tasks tnews afqmc --name quick --epochs 1 --limit 2000
+    python -m clue_baselines.run --tasks tnews iflytek --seeds 3 --tricks none r-drop fgm r-drop+fgm
+
+With --tricks everything runs once with each of them: none, r-drop, fgm, gradient-penalty, can,
+logit-adjustment, tailr, ema, child-tuning, lookahead, with =VALUE behind it for another strength
+than usual, or several joined by +. A task that has no use for a trick is left out of it.
+`python -m clue_baselines.report` then shows what each trick gives.
 
 Every other flag is passed on to the tasks' scripts. What is finished is not done again, what was
 interrupted goes on after its last finished epoch, and a run that fails does not stop the others:
@@ -21,14 +27,12 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from clue_baselines import results
+from clue_baselines import results, tricks
 from clue_baselines.backbone import SMALL_BERT
 from clue_baselines.data import DataError
-from clue_baselines.settings import CHANGEABLE_ON_RESUME, Settings, parse
+from clue_baselines.settings import OF_NO_MATTER, Settings, parse
 from clue_baselines.tasks import chosen, task_class
 
-# what may differ between a finished run and the one that is asked for
-FREE = {*CHANGEABLE_ON_RESUME, "seed", "output", "name", "resume"} - {"epochs"}
 UP, CLEAR = "\033[{}A", "\033[2K"
 
 
@@ -39,6 +43,7 @@ class Job:
     task: str
     seed: int
     settings: Settings
+    flags: list[str]
     state: str = "waiting"
     said: str = ""
     score: float | None = None
@@ -66,20 +71,14 @@ def main(argv: list[str] | None = None):
     )
     parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help="default: all")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1")
+    parser.add_argument("--tricks", nargs="+", default=[], metavar="TRICK", help="see above")
     parser.add_argument("--name", default="", help="of the runs; default: made of the model")
     asked, flags = parser.parse_known_args(argv)
-    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal stops the run as Ctrl-C does
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
     try:
         jobs = make_jobs(asked, flags)
-        failed = work(jobs, flags)
+        failed = work_to_the_end(jobs)
     except DataError as error:
         raise SystemExit(f"ERROR: {error}") from None
-    except KeyboardInterrupt:
-        print("\nStopped; the same command goes on from here.", file=sys.stderr)
-        raise SystemExit(130) from None
-    summarize(jobs)
     if failed:
         raise SystemExit(f"ERROR: {failed} of {len(jobs)} runs failed; their logs say why.")
 
@@ -95,14 +94,37 @@ def make_jobs(asked: argparse.Namespace, flags: list[str]) -> list[Job]:
         raise DataError("--seeds must be at least 1.")
     jobs = []
     for task in chosen(asked.tasks):
-        kind = task_class(task)
-        settings = parse(kind.options, task, "", kind.defaults, flags)
-        if settings.resume or settings.seed != [0]:
-            raise DataError("give --seeds N, not --seed or --resume.")
-        settings.name = asked.name or Path(settings.model or SMALL_BERT).stem
-        jobs += [Job(task, seed, settings) for seed in range(asked.seeds)]
+        for trick in asked.tricks or [""]:
+            more = [*flags, *(tricks.flags_of(trick) if trick else [])]
+            jobs += jobs_of(task, asked.seeds, asked.name, bool(trick), more)
+    names = [(job.task, job.stem) for job in jobs]
+    if len(set(names)) < len(names):
+        raise DataError("--tricks names the same trick twice.")
+    return jobs
+
+
+def jobs_of(task: str, seeds: int, name: str, named: bool, flags: list[str]) -> list[Job]:
+    """The runs of one task that differ in their seeds; left out if it cannot take a trick.
+
+    Args:
+        named: whether the tricks stand in the name of the runs even if a name is given.
+    """
+    kind = task_class(task)
+    settings = parse(kind.options, task, "", kind.defaults, flags)
+    if settings.resume or settings.seed != [0]:
+        raise DataError("give --seeds N, not --seed or --resume.")
+    used = tricks.label(settings) if named or not name else ""
+    name = name or Path(settings.model or SMALL_BERT).stem
+    settings.name = f"{name}-{used}" if used else name
+    jobs = [Job(task, seed, settings, flags) for seed in range(seeds)]
     for job in jobs:
-        look_for_result(job)
+        try:
+            kind(settings)
+            look_for_result(job)
+        except tricks.NotForThisTask as refusal:
+            if not named:
+                raise
+            job.state, job.said = "left out", str(refusal)
     return jobs
 
 
@@ -124,23 +146,37 @@ def difference(job: Job, folder: Path) -> str:
     if seen == "sample" and not job.settings.data and os.environ.get("CLUE_DATA"):
         return "on the invented sample, and now CLUE_DATA is set"
     for key, wanted in asdict(job.settings).items():
-        if key not in FREE and stored.get(key, wanted) != wanted:
+        if key not in OF_NO_MATTER and stored.get(key, wanted) != wanted:
             return f"with --{key.replace('_', '-')} {stored[key]}, not {wanted}"
     return ""
 
 
-def work(jobs: list[Job], flags: list[str]) -> int:
+def work_to_the_end(jobs: list[Job]) -> int:
+    """Runs the jobs and summarizes them; returns how many failed. Ctrl-C says how to go on."""
+    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal stops the run as Ctrl-C does
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    try:
+        failed = work(jobs)
+    except KeyboardInterrupt:
+        print("\nStopped; the same command goes on from here.", file=sys.stderr)
+        raise SystemExit(130) from None
+    summarize(jobs)
+    return failed
+
+
+def work(jobs: list[Job]) -> int:
     """Runs the jobs one after the other; returns how many failed."""
     table = Table(jobs)
     for job in jobs:
-        if job.state == "done":
+        if job.state in ("done", "left out"):
             continue
         job.state, job.started = "running", time.monotonic()
         log = Path(job.settings.output) / job.task / f"{job.stem}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             process = subprocess.Popen(
-                command(job, flags), stdout=file, stderr=file, start_new_session=True
+                command(job), stdout=file, stderr=file, start_new_session=True
             )
             try:
                 while process.poll() is None:
@@ -161,14 +197,14 @@ def work(jobs: list[Job], flags: list[str]) -> int:
     return sum(job.state == "failed" for job in jobs)
 
 
-def command(job: Job, flags: list[str]) -> list[str]:
+def command(job: Job) -> list[str]:
     """The command of a run, or that which goes on with its newest unfinished folder."""
     script = [sys.executable, "-m", f"clue_baselines.{job.task}"]
     for folder in reversed(job.folders()):
         begun = (folder / "vocab.txt").is_file() and not (folder / "result.json").is_file()
         if begun and not difference(job, folder):
             return [*script, "--resume", str(folder)]
-    return [*script, *flags, "--name", job.settings.name, "--seed", str(job.seed)]
+    return [*script, *job.flags, "--name", job.settings.name, "--seed", str(job.seed)]
 
 
 def progress(job: Job) -> str:
@@ -193,6 +229,7 @@ class Table:
 
     def __init__(self, jobs: list[Job]):
         self.jobs, self.drawn, self.states = jobs, 0, {}
+        self.tricks = any(tricks.label(job.settings) for job in jobs)
 
     def show(self):
         """Draws the table, or prints the runs whose state has changed."""
@@ -214,19 +251,24 @@ class Table:
         """One run as aligned text."""
         seconds = time.monotonic() - job.started if job.state == "running" else job.seconds
         minutes = f"{seconds / 60:.1f} min" if seconds else ""
-        return f"{job.task:<10}seed {job.seed:<4}{job.state:<9}{minutes:>10}  {job.said}"
+        used = f"{tricks.label(job.settings):<22}" if self.tricks else ""
+        return f"{job.task:<10}{used}seed {job.seed:<4}{job.state:<9}{minutes:>10}  {job.said}"
 
 
 def summarize(jobs: list[Job]):
-    """Prints mean and deviation of every task's seeds."""
+    """Prints mean and deviation of the seeds of every task and trick."""
     print()
-    for task in dict.fromkeys(job.task for job in jobs):
-        scores = [job.score for job in jobs if job.task == task and job.score is not None]
+    groups: dict[tuple[str, str], list[float]] = {}
+    for job in jobs:
+        if job.score is not None:
+            groups.setdefault((job.task, tricks.label(job.settings)), []).append(job.score)
+    for (task, used), scores in groups.items():
+        head = f"{task:<10}{used + '  ' if used else ''}"
         if len(scores) > 1:
             mean, deviation = results.mean_and_deviation(scores)
-            print(f"{task:<10}{mean:.2f} ± {deviation:.2f} over {len(scores)} seeds")
-        elif scores:
-            print(f"{task:<10}{scores[0]:.2f}")
+            print(f"{head}{mean:.2f} ± {deviation:.2f} over {len(scores)} seeds")
+        else:
+            print(f"{head}{scores[0]:.2f}")
 
 
 if __name__ == "__main__":

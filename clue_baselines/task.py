@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from clue_baselines import data
+from clue_baselines import data, tricks
 from clue_baselines.backbone import Backbone
 from clue_baselines.data import DataError, Record, Source
 from clue_baselines.settings import Settings
@@ -50,6 +50,7 @@ class Task:
     training_metrics: what Keras shows while it trains.
     tokens: special tokens that the vocabulary must have.
     unit: what is counted in a score, in the plural.
+    takes: the tricks (see `tricks.py`) that mean something here.
     """
 
     name: str
@@ -61,13 +62,18 @@ class Task:
     training_metrics: Sequence[str] = ()
     tokens: Sequence[str] = ()
     unit = "rows"
+    takes: Sequence[str] = tricks.OF_A_STEP
 
     def __init__(self, settings: Settings):
+        tricks.check(self.name, self.takes, settings)
         self.settings = settings
 
     def read(self, source: Source, split: str, limit: int | None = None) -> list[Record]:
         """The records of a split: what gets one answer each. By default the lines of its file."""
         return data.read_records(source.path(split), limit)
+
+    def learn_about(self, records: Sequence[Record]):
+        """Takes from the training records what the task must know before it builds a model."""
 
     def texts(self, record: Record) -> list[str]:
         """All texts of a record; a vocabulary from scratch is made of them."""
@@ -104,6 +110,10 @@ class Task:
         """
         raise NotImplementedError
 
+    def correct(self, outputs: Any) -> Any:
+        """All outputs of a split, changed by what comes after training (`--can`)."""
+        return outputs
+
     def truth(self, record: Record) -> Any:
         """The right answer to a record of dev."""
         raise NotImplementedError
@@ -115,6 +125,12 @@ class Task:
         (right, 1) gives accuracy, (2 * true positives, predicted + real) gives micro F1.
         """
         return {self.metric: (float(prediction == truth), 1)}
+
+    def more_scores(
+        self, predictions: Sequence, truths: Sequence
+    ) -> dict[str, tuple[float, float]]:
+        """Scores that are no ratio of sums, each with its standard error."""
+        return {}
 
     def size(self, record: Record) -> int:
         """How many of the task's `unit` a record holds."""

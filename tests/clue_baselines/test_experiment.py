@@ -17,6 +17,7 @@ import pytest
 
 from clue_baselines import experiment
 from clue_baselines.tnews import SECTIONS, Tnews
+from keras_extras.training import Resume
 
 SCRIPT = Path(experiment.__file__).parent / "tnews.py"
 
@@ -169,6 +170,29 @@ def test_ctrl_c_keeps_the_best_weights_and_says_how_to_resume(clue, tiny, tmp_pa
     experiment.main(Tnews, ["--resume", str(folder), "--epochs", str(done + 1)])
     assert len(history(folder)) == done + 1
     assert read(folder / "result.json")["epochs"] == done + 1
+
+
+def test_ctrl_c_between_history_and_state_counts_what_can_be_gone_on_with(
+    tnews, tmp_path, monkeypatch, capsys
+):
+    """The second epoch is in the history and its state is not: one epoch is kept."""
+    save = Resume.save
+
+    def interrupted(resume):
+        if resume.epoch == 2:
+            raise KeyboardInterrupt
+        return save(resume)
+
+    monkeypatch.setattr(Resume, "save", interrupted)
+    with pytest.raises(SystemExit):
+        tnews("--epochs", 3)
+    folder = tmp_path / "results" / "tnews" / "tiny-folder-seed0"
+    assert len(history(folder)) == 2
+    assert "Stopped after 1 finished epochs" in capsys.readouterr().err
+    monkeypatch.setattr(Resume, "save", save)
+    experiment.main(Tnews, ["--resume", str(folder)])
+    assert "resuming after epoch 1" in capsys.readouterr().out
+    assert len(history(folder)) == 3
 
 
 def test_pretrained_weights_get_the_authors_recipe(tnews, pretrained, capsys):

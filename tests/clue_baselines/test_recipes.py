@@ -54,7 +54,6 @@ def test_plain_optimizers(name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"optimizer": "tiger", "accumulate": 2}, "Tiger 0.001, 2 batches .* by itself"),
         ({"lr_schedule": "fast"}, "--lr-schedule fast: not a list of STEP:FACTOR"),
         ({"lr_schedule": "-5:1"}, "lr_schedule"),
     ],
@@ -62,6 +61,19 @@ def test_plain_optimizers(name):
 def test_what_does_not_go_together(settings, message):
     with pytest.raises(DataError, match=message):
         make_optimizer(Settings(**settings), False, Training(100, 2))
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_tiger_accumulates_alone_and_extended(ema):
+    optimizer, said = make_optimizer(Settings(optimizer="tiger", accumulate=4, ema=ema), False)
+    averaged = ", averaged weights 0.5" if ema else ""
+    assert said == f"Tiger 0.001{averaged}, 4 batches accumulated (as asked)"
+    weight = keras.Variable(1.0, name="kernel")
+    optimizer.build([weight])
+    for step in range(4):
+        assert float(weight) == 1.0, step
+        optimizer.apply([keras.ops.ones(())], [weight])
+    assert float(weight) < 1.0
 
 
 def recipe(*flags):

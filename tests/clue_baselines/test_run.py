@@ -49,8 +49,41 @@ def make(output, task, folder, score=None, **settings):
     return path
 
 
-def jobs(flags, tasks=("afqmc",), seeds=1, name=""):
-    return run.make_jobs(Namespace(tasks=list(tasks), seeds=seeds, name=name), flags)
+def jobs(flags, tasks=("afqmc",), seeds=1, name="", tricks=()):
+    asked = Namespace(tasks=list(tasks), seeds=seeds, name=name, tricks=list(tricks))
+    return run.make_jobs(asked, flags)
+
+
+def test_a_table_of_tricks(flags, tmp_path, capsys):
+    made = jobs(flags, ["tnews", "c3"], 2, tricks=["none", "r-drop+fgm=0.2", "can"])
+    assert [(job.task, job.stem, job.state) for job in made[::2]] == [
+        ("tnews", "tiny-seed0", "waiting"), ("tnews", "tiny-r-drop4+fgm0.2-seed0", "waiting"),
+        ("tnews", "tiny-can-seed0", "waiting"), ("c3", "tiny-seed0", "waiting"),
+        ("c3", "tiny-r-drop4+fgm0.2-seed0", "waiting"), ("c3", "tiny-can-seed0", "left out"),
+    ]  # fmt: skip
+    assert "--can is not for c3" in made[-1].said
+    assert run.command(made[2])[3:] == [
+        *flags, "--r-drop", "4", "--fgm", "0.2", "--name", "tiny-r-drop4+fgm0.2", "--seed", "0",
+    ]  # fmt: skip
+    named = jobs([*flags, "--ema", "0.5"], name="mine", tricks=["none", "can"])
+    assert [job.settings.name for job in named] == ["mine-ema0.5", "mine-can+ema0.5"]
+    assert jobs([*flags, "--ema", "0.5"], name="mine")[0].settings.name == "mine"
+    assert jobs([*flags, "--ema", "0.5"])[0].settings.name == "tiny-ema0.5"
+    for job, score in zip(made, (60.0, 61.0, 62.0, 63.5, None), strict=False):
+        job.score = score
+    run.summarize(made)
+    said = capsys.readouterr().out
+    assert "tnews     60.50 ± 0.71 over 2 seeds" in said
+    assert "tnews     r-drop4+fgm0.2  62.75 ± 1.06 over 2 seeds" in said
+    for wrong, problem in [
+        (["sam"], "There is no trick 'sam'"), (["fgm=far"], "fgm=far: the strength"),
+        (["can=2"], "can has no strength"), (["fgm", "fgm=0.5"], "the same trick twice"),
+        (["fgm+gradient-penalty"], "exclude each other"),
+    ]:  # fmt: skip
+        with pytest.raises(DataError, match=problem):
+            jobs(flags, tricks=wrong)
+    with pytest.raises(DataError, match="--can is not for c3"):
+        jobs([*flags, "--can"], ["c3"])
 
 
 def test_jobs_are_all_tasks_with_all_seeds(flags):
@@ -60,7 +93,7 @@ def test_jobs_are_all_tasks_with_all_seeds(flags):
     ]  # fmt: skip
     assert made[0].stem == "tiny-seed0" and made[0].settings.epochs == 1
     assert made[2].settings.head == "global_pointer"
-    command = run.command(made[1], flags)
+    command = run.command(made[1])
     assert command[:3] == [sys.executable, "-m", "clue_baselines.tnews"]
     assert command[3:] == [*flags, "--name", "tiny", "--seed", "1"]
     assert len(jobs(flags, ["all"], seeds=3)) == 33
@@ -107,9 +140,9 @@ def test_the_table_fits_the_terminal(flags, monkeypatch, capsys):
 def test_what_was_interrupted_goes_on(flags, tmp_path):
     (job,) = jobs(flags)
     make(tmp_path / "results", "afqmc", "tiny-seed0", epochs=1, limit=64)  # of other settings
-    assert "--resume" not in run.command(job, flags)
+    assert "--resume" not in run.command(job)
     folder = make(tmp_path / "results", "afqmc", "tiny-seed0-2", epochs=1, limit=32)
-    assert run.command(job, flags)[-2:] == ["--resume", str(folder)]
+    assert run.command(job)[-2:] == ["--resume", str(folder)]
 
 
 def test_progress_is_read_from_the_history(flags, tmp_path):

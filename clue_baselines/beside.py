@@ -1,0 +1,95 @@
+"""Our dev scores beside a published row: which differ by more than chance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from clue_baselines.finished import Run
+from clue_baselines.published import OFFICIAL, Row
+from clue_baselines.results import mean_and_deviation
+from clue_baselines.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A task's scores in points, and why they cannot be compared, if so.
+
+    error: standard error of one dev score, from the finite number of its rows.
+    """
+
+    task: str
+    ours: str
+    published: float
+    difference: float
+    error: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """In words; more than two standard errors are no chance."""
+        if self.notes:
+            return "not comparable: " + "; ".join(self.notes)
+        return "DIFFERS" if abs(self.difference) > 2 * self.error else "agrees"
+
+
+def compare(runs: Sequence[Run], row: Row) -> list[Beside]:
+    """Every task of the runs that the row has, seeds averaged.
+
+    Args:
+        runs: of one name.
+    """
+    found = []
+    for task in TASKS:
+        of_task = list({r.seed: r for r in runs if r.task == task}.values())
+        cell = row.cells.get(task)
+        if not of_task or not cell:
+            continue
+        scores = [100 * run.score for run in of_task]
+        ours = f"{scores[0]:.2f}"
+        if len(scores) > 1:
+            ours = "{:.2f} ± {:.2f}".format(*mean_and_deviation(scores))
+        error = 100 * fmean(run.result["standard_error"] for run in of_task)
+        notes = tuple(notes_on(of_task[0])) + tuple(cell.notes)
+        found.append(Beside(task, ours, cell.score, fmean(scores) - cell.score, error, notes))
+    return found
+
+
+def notes_on(run: Run) -> list[str]:
+    """Why a run of ours cannot be compared with published scores."""
+    if run.result["data"] == "sample":
+        return ["trained and scored on the invented sample: no CLUE score"]
+    official, notes = OFFICIAL[run.task], []
+    trained = run.result.get("train_rows")
+    if trained is not None and trained != official["train"]:
+        notes.append(f"trained on {trained:,} instead of {official['train']:,} rows")
+    if run.task != "chid" and run.result["n"] != official["dev"]:  # which counts blanks
+        notes.append(f"scored on {run.result['n']:,} instead of {official['dev']:,}")
+    return notes
+
+
+HEADS = ("task", "here", "published", "difference", "two standard errors", "")
+
+
+def cells(found: Sequence[Beside]) -> list[tuple[str, ...]]:
+    """The rows of a table under `HEADS`."""
+    return [
+        (
+            b.task,
+            b.ours,
+            f"{b.published:.2f}",
+            f"{b.difference:+.2f}",
+            f"{2 * b.error:.2f}",
+            b.verdict,
+        )
+        for b in found
+    ]
+
+
+def text(found: Sequence[Beside]) -> str:
+    """The comparison as aligned text."""
+    lines = [HEADS, *cells(found)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADS) - 1)]
+    return "\n".join(
+        "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,63 @@
+"""From records to batches: token ids, their order, and how far they are padded."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from clue_baselines import machine, trained
+from clue_baselines.data import Record
+from clue_baselines.task import Example, Task
+from keras_extras.tokenization import WordPieceTokenizer
+from keras_extras.training import BUCKETS, LengthBatches
+
+
+@dataclass
+class Split:
+    """Records with their examples, and the batches that a model sees."""
+
+    records: list[Record]
+    examples: list[list[Example]]
+    batches: LengthBatches
+
+    def by_record(self, outputs):
+        """Every record with its examples and their rows of the outputs of `predict(batches)`."""
+        outputs = keras.tree.map_structure(self.batches.restore, outputs)
+        start = 0
+        for record, examples in zip(self.records, self.examples, strict=True):
+            rows = slice(start, start + len(examples))
+            start = rows.stop
+            yield record, examples, keras.tree.map_structure(lambda x, rows=rows: x[rows], outputs)
+
+
+class Preparation:
+    """Turns records into batches, padded to a few lengths where every length is compiled."""
+
+    def __init__(self, task: Task, tokenizer: WordPieceTokenizer, seed: int, tpu: bool = False):
+        self.task, self.tokenizer, self.seed = task, tokenizer, seed
+        settings = task.settings
+        self.compiled = settings.jit or keras.backend.backend() == "jax"
+        static = self.compiled or tpu
+        shorter = [length for length in BUCKETS if length < settings.maxlen]
+        self.buckets = [*shorter, settings.maxlen] if static else None
+        self.multiple = machine.padding_multiple()
+        self.tpu = tpu
+
+    def __call__(self, records: list[Record], training: bool = False) -> Split:
+        examples = [self.task.examples(record, self.tokenizer, training) for record in records]
+        flat = [example for group in examples for example in group]
+        columns = list(zip(*(example.inputs for example in flat), strict=True))
+        targets = [np.asarray(e.target, "int32") for e in flat] if training else None
+        twice = training and self.task.settings.r_drop
+        batches = (trained.TwiceInARow if twice else LengthBatches)(
+            columns,
+            targets,
+            self.task.settings.batch_size,
+            self.buckets,
+            shuffle=training,
+            seed=self.seed,
+            multiple=self.multiple,
+            target_padding=-1,
+            full_batches=self.tpu,
+        )
+        return Split(records, examples, batches)

@@ -1,0 +1,117 @@
+"""One command per published row: its runs, their estimate, and the scores set beside it."""
+
+import re
+
+import pytest
+
+from clue_baselines import beside, report, reproduce, run
+from clue_baselines.data import DataError
+from clue_baselines.finished import finished_runs
+from clue_baselines.published import named, published
+from clue_baselines.settings import parse
+from clue_baselines.tasks import TASKS, task_class
+from tests.clue_baselines.test_report import make_run
+
+
+def test_every_row_has_a_published_one_and_flags_that_its_scripts_take():
+    for name in reproduce.CONTENT["rows"]:
+        row = reproduce.known(name)
+        assert row.row in published("dev") and bool(row.lacking) != bool(row.model)
+        for task in TASKS if row.model else ():
+            kind = task_class(task)
+            settings = parse(kind.options, task, "", kind.defaults, row.command_flags(task))
+            kind(settings)
+            assert settings.model == row.model
+
+
+def test_the_recipes_are_the_published_ones():
+    def settings(name, task):
+        (job,) = reproduce.jobs_of(reproduce.known(name), [task], 1, [])
+        assert job.settings.name == name and job.stem == f"{name}-seed0"
+        return job.settings
+
+    author = settings("bert-base", "c3")
+    assert (author.epochs, author.batch_size, author.accumulate, author.optimizer) == (
+        10, 4, 4, "adafactor",
+    )  # fmt: skip
+    assert author.learning_rate == 0.0 and author.segment_ids == "zero" and author.maxlen == 512
+    wsc = settings("paddlenlp-roberta-wwm-ext", "wsc")
+    assert (wsc.epochs, wsc.batch_size, wsc.learning_rate) == (50, 32, 3e-5)
+    chid = settings("clue-bert-base", "chid")
+    assert (chid.batch_size * chid.accumulate, chid.lr_schedule) == (24, "6%:1,100%:0")
+    assert not chid.hungarian and chid.segment_ids == "one"
+    tasks = [job.task for job in reproduce.jobs_of(reproduce.known("bert-base"), TASKS, 2, [])]
+    assert tasks == [task for task in TASKS for _ in range(2)]
+    clue = reproduce.jobs_of(reproduce.known("clue-bert-base"), TASKS, 1, [])
+    assert {job.task for job in clue} == set(TASKS) - {"ocnli", "cluener", "wsc"}
+    with pytest.raises(DataError, match="clue-bert-base was not published for ocnli"):
+        reproduce.jobs_of(reproduce.known("clue-bert-base"), ["ocnli"], 1, [])
+    local = reproduce.jobs_of(reproduce.known("bert-base"), ["wsc"], 1, ["--model", "here"])
+    assert local[0].settings.model == "here" and run.command(local[0])[-4:-2] == [
+        "--name",
+        "bert-base",
+    ]
+
+
+def test_hours_by_hand():
+    """Of AFQMC: 10 epochs of 34,334 rows, dev after each, test once, 30 tokens, 85 million."""
+    operations = (6 * 34334 * 10 + 2 * (4316 * 10 + 3861)) * 30 * 85e6
+    assert reproduce.known("bert-base").hours("afqmc") == pytest.approx(operations / 30e12 / 3600)
+
+
+def test_the_list(tmp_path, capsys):
+    make_run(tmp_path, "tnews", "bert-base-seed0", 0.57, n=10000, train_rows=53360)
+    reproduce.main(["--list", "--output", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "hours of one GPU are estimated, none was measured" in said
+    blocks = dict(re.findall(r"\n([\w-]+): (.*?)(?=\n\n|$)", said, re.DOTALL))
+    assert set(blocks) == set(reproduce.CONTENT["rows"])
+    assert f"1 of 33 runs in {tmp_path}" in blocks["bert-base"]
+    assert "state     not run" in blocks["roberta-wwm-ext"]
+    assert "weights   hfl/chinese-roberta-wwm-ext" in blocks["roberta-wwm-ext"]
+    assert "not here: bert4keras 0.11.5 has no such architecture" in blocks["gau-alpha"]
+    with pytest.raises(SystemExit, match="gau-alpha cannot be reproduced here"):
+        reproduce.main(["gau-alpha"])
+    with pytest.raises(SystemExit, match="There is no row 'bert'"):
+        reproduce.main(["bert"])
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Scores beside BERT-base of the author: tnews 56.80, afqmc 72.41, wsc 78.62, cmrc 56.17."""
+    for seed, score in enumerate((0.56, 0.58)):
+        name = f"bert-base-seed{seed}"
+        make_run(tmp_path, "tnews", name, score, seed, 10000, train_rows=53360)
+    make_run(tmp_path, "afqmc", "bert-base-seed0", 0.75, n=4316, train_rows=34334)
+    make_run(tmp_path, "wsc", "bert-base-seed0", 0.70, n=304, train_rows=100)
+    make_run(tmp_path, "cmrc2018", "bert-base-seed0", 0.6, n=3219, train_rows=10142)
+    make_run(tmp_path, "tnews", "other-seed0", 0.50, n=10000, train_rows=53360)
+    return tmp_path
+
+
+def test_more_than_two_standard_errors_differ(results):
+    runs = [r for r in finished_runs(results) if r.name == "bert-base"]
+    found = {b.task: b for b in beside.compare(runs, named("bert-base"))}
+    assert found["tnews"].ours == "57.00 ± 1.41" and found["tnews"].verdict == "agrees"
+    assert found["tnews"].difference == pytest.approx(0.2)
+    assert found["afqmc"].difference == pytest.approx(2.59)  # more than 2 x 1.00
+    assert found["afqmc"].verdict == "DIFFERS"
+    assert found["wsc"].verdict == "not comparable: trained on 100 instead of 1,244 rows"
+    assert "not the official EM" in found["cmrc2018"].verdict
+    assert beside.text(beside.compare(runs, named("bert-base"))).split("\n")[1].split() == [
+        "tnews", "57.00", "±", "1.41", "56.80", "+0.20", "2.00", "agrees",
+    ]  # fmt: skip
+
+
+def test_the_report_sets_rows_beside_their_own_or_another(results, capsys):
+    page = results / "report.html"
+    flags = ["--results", str(results), "--output", str(page)]
+    report.main(flags)
+    said = capsys.readouterr().out
+    assert "bert-base beside BERT-base, the author (bert4keras)" in said
+    assert "other beside" not in said and "DIFFERS" in page.read_text(encoding="utf-8")
+    report.main([*flags, "--beside", "roberta-wwm-ext"])
+    said = capsys.readouterr().out
+    assert "other beside RoBERTa-wwm-ext, the author" in said and "-8.06" in said
+    with pytest.raises(SystemExit, match="There is no row 'x'"):
+        report.main([*flags, "--beside", "x"])
