@@ -3,7 +3,7 @@
 A data folder holds one folder per task with CLUE's official files (`tnews/train.json` …). It is
 looked for in this order: `--data`, the environment variable `CLUE_DATA`, an earlier download, a
 download from the Hugging Face hub (`hub.py`), and last the small invented sample that ships with
-the project.
+the project. `python -m clue_baselines.data` shows what is there and verifies it (`inventory.py`).
 
 All texts are normalised alike in all splits: Unicode NFKC (full-width letters, digits and
 punctuation become half-width) and lower case. Some copies of TNEWS have lost both in part of their
@@ -30,8 +30,10 @@ LACKING = {
     "hub": {
         "tnews": "no test1.0.json (so no tnews10_predict.json) and empty keywords",
         "wsc": "no test1.0.json",
-        "c3": "no test1.0.json or test1.1.json under their own names, one test set only",
-        "chid": "one test set only",
+        "c3": "no test1.0.json; its one test set is written as test1.1.json",
+        "chid": "no test1.0.json; its one test set is written as test1.1.json",
+        "cmrc2018": "the titles of passages",
+        "iflytek": "the names of labels",
         "cmnli": "rows labelled '-' are gone",
         "ocnli": "rows labelled '-' are gone",
         "cluener": "the whole task",
@@ -210,3 +212,9 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    from clue_baselines.inventory import main
+
+    main()

@@ -1,7 +1,7 @@
 """Fetches CLUE from the Hugging Face hub and converts it back to the official format.
 
 The official Google Storage links answer 403 since 2023. The hub's dataset `clue/clue` holds the
-same rows as parquet, with integer labels and without keywords (`data.LACKING` says what it lacks).
+same rows as parquet; `hub_formats.py` turns them back, `data.LACKING` says what is gone.
 
 One commit of the dataset is asked for, `COMMIT`; its hash covers the SHA-256 of every file, which
 the hub states and each download is checked against. Checksums of downloads and of the converted
@@ -12,39 +12,21 @@ files go into `clue.lock.json` beside the data, and later runs check the files a
 
 import json
 import os
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from clue_baselines.data import DataError, sha256
+from clue_baselines.hub_formats import FORMATS
 
 DATASET = "clue/clue"
 COMMIT = "28178267a609dd08bdc703dd6c931dfc2c2f4431"  # all tasks as parquet, 2024-01-17
 TIMEOUT = 5  # seconds; being offline must not hold anybody up
-SPLITS = {"train": "train", "validation": "dev", "test": "test"}  # hub's name: official name
-
-TNEWS_LABELS = {
-    "100": "news_story", "101": "news_culture", "102": "news_entertainment", "103": "news_sports",
-    "104": "news_finance", "106": "news_house", "107": "news_car", "108": "news_edu",
-    "109": "news_tech", "110": "news_military", "112": "news_travel", "113": "news_world",
-    "114": "news_stock", "115": "news_agriculture", "116": "news_game",
-}  # fmt: skip
 
 
 class Unavailable(Exception):
     """The hub cannot be used; the message says why in one line."""
-
-
-def convert_tnews(row: dict, split: str) -> dict:
-    """One row of the hub's TNEWS as the official file has it."""
-    if split == "test":
-        return {"id": row["idx"], "sentence": row["sentence"], "keywords": ""}
-    label = list(TNEWS_LABELS)[row["label"]]
-    labels = {"label": label, "label_desc": TNEWS_LABELS[label]}
-    return labels | {"sentence": row["sentence"], "keywords": ""}
-
-
-CONVERTERS = {"tnews": convert_tnews}
 
 
 def cache_folder() -> Path:
@@ -63,36 +45,62 @@ def fetch(task: str) -> Path:
     root = cache_folder()
     lock_path = root / "clue.lock.json"
     lock = json.loads(lock_path.read_text()) if lock_path.is_file() else {"files": {}}
-    names = [f"{task}/{official}.json" for official in SPLITS.values()]
+    kind = FORMATS.get(task)
+    if kind is None:
+        raise Unavailable(f"it has no usable copy of {task}")
+    names = [f"{task}/{name}.json" for name in kind.files]
     if all((root / name).is_file() and name in lock["files"] for name in names):
         for name in names:
             verify(root / name, lock["files"][name], lock_path)
         return root / task
-    if task not in CONVERTERS:
-        raise Unavailable(f"it has no usable copy of {task}")
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise Unavailable("HF_HUB_OFFLINE forbids it")
 
     listed = list_files()
     (root / task).mkdir(parents=True, exist_ok=True)
-    for hub_split, split in SPLITS.items():
-        remote = f"{task}/{hub_split}-00000-of-00001.parquet"
-        if remote not in listed:
-            raise Unavailable(f"{DATASET} holds no {remote}")
-        parquet = root / task / f"{hub_split}.parquet.part"
+    for hub_split, split in kind.splits:
+        parts = re.compile(rf"{kind.folder}/{hub_split}-\d+-of-\d+\.parquet")
+        remotes = sorted(name for name in listed if parts.fullmatch(name))
+        if not remotes:
+            raise Unavailable(f"{DATASET} holds no {kind.folder}/{hub_split}-….parquet")
+        rows = []
+        for remote in remotes:
+            rows += rows_of(remote, listed, lock, lock_path)
+            lock["files"][remote] = listed[remote]
         try:
-            download(f"resolve/{COMMIT}/{remote}", parquet)
-            verify(parquet, listed[remote], "the hub's own listing")
-            verify(parquet, lock["files"].get(remote), lock_path)
-            write_official(parquet, root / task / f"{split}.json", task, split)
-        finally:
-            parquet.unlink(missing_ok=True)
-        lock["files"][remote] = listed[remote]
-        lock["files"][f"{task}/{split}.json"] = sha256(root / task / f"{split}.json")
+            contents = kind.convert(rows, split)
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise unknown_form(remotes[0], error) from None
+        for name, text in contents.items():
+            replace_text(root / task / f"{name}.json", text)
+            lock["files"][f"{task}/{name}.json"] = sha256(root / task / f"{name}.json")
     lock |= {"dataset": DATASET, "commit": COMMIT}
     replace_text(lock_path, json.dumps(lock, indent=2, sort_keys=True) + "\n")
     print(f"Fetched {task} from {DATASET} at commit {COMMIT} into {root / task}")
     return root / task
+
+
+def rows_of(remote: str, listed: dict, lock: dict, lock_path: Path) -> list[dict]:
+    """The rows of one of the hub's parquet files, which is checked and not kept."""
+    try:
+        from pyarrow.parquet import read_table
+    except ImportError:
+        raise Unavailable("converting it needs pyarrow (pip install pyarrow)") from None
+    parquet = cache_folder() / (remote.replace("/", "-") + ".part")
+    try:
+        download(f"resolve/{COMMIT}/{remote}", parquet)
+        verify(parquet, listed[remote], "the hub's own listing")
+        verify(parquet, lock["files"].get(remote), lock_path)
+        return read_table(parquet).to_pylist()
+    except (OSError, ValueError) as error:
+        raise unknown_form(remote, error) from None
+    finally:
+        parquet.unlink(missing_ok=True)
+
+
+def unknown_form(remote: str, error: Exception) -> Unavailable:
+    """The error for a file that is not what `hub_formats.py` expects."""
+    return Unavailable(f"its file {remote} has an unknown form ({reason(error)})")
 
 
 def verify(path: Path, expected: str | None, listed_in: Path | str):
@@ -143,22 +151,6 @@ def download(name: str, target: Path):
 def reason(error: Exception) -> str:
     """An exception in a few words."""
     return f"{type(error).__name__}: {getattr(error, 'reason', error)}"[:150]
-
-
-def write_official(parquet: Path, target: Path, task: str, split: str):
-    """Converts a parquet file to one JSON object per line."""
-    try:
-        from pyarrow.parquet import read_table
-    except ImportError:
-        raise Unavailable("converting it needs pyarrow (pip install pyarrow)") from None
-    try:
-        rows = sorted(read_table(parquet).to_pylist(), key=lambda row: row["idx"])
-        rows = [CONVERTERS[task](row, split) for row in rows]
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise Unavailable(
-            f"its {split} file of {task} has an unknown form ({reason(error)})"
-        ) from None
-    replace_text(target, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
 
 
 def replace_text(path: Path, text: str):

@@ -11,6 +11,7 @@ import pytest
 from clue_baselines import data, hub
 from clue_baselines.data import DataError
 from clue_baselines.hub import COMMIT
+from clue_baselines.tasks import task_class
 
 pyarrow = pytest.importorskip("pyarrow")
 
@@ -25,18 +26,12 @@ class Hub:
     """A server with the hub's two addresses that are used; its files can be changed."""
 
     def __init__(self, folder):
-        import pyarrow.parquet
-
         self.files, self.stated, self.requests = {}, {}, []
         self.commit = COMMIT
         self.breaks_off = lambda path: False  # whether more bytes are announced than sent
         for split, rows in ROWS.items():
-            path = folder / f"{split}.parquet"
-            columns = dict(zip(("sentence", "label", "idx"), zip(*rows, strict=True), strict=True))
-            pyarrow.parquet.write_table(pyarrow.table(columns), path)
-            name = f"tnews/{split}-00000-of-00001.parquet"
-            self.files[name] = path.read_bytes()
-            self.stated[name] = hashlib.sha256(self.files[name]).hexdigest()
+            keys = ("sentence", "label", "idx")
+            self.add(f"tnews/{split}", [dict(zip(keys, row, strict=True)) for row in rows])
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -56,6 +51,18 @@ class Hub:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def add(self, name, *parts):
+        """Puts rows into a split's parquet file, or into several."""
+        import io
+
+        import pyarrow.parquet
+
+        for number, rows in enumerate(parts):
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file := io.BytesIO())
+            path = f"{name}-{number:05d}-of-{len(parts):05d}.parquet"
+            self.files[path] = file.getvalue()
+            self.stated[path] = hashlib.sha256(self.files[path]).hexdigest()
 
     def reply(self, path):
         if path == f"/api/datasets/clue/clue/revision/{COMMIT}?blobs=true":
@@ -181,3 +188,138 @@ def test_offline_is_said_in_one_line_and_at_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert data.find("tnews").kind == "sample"
     assert "HF_HUB_OFFLINE" in capsys.readouterr().out
+
+
+PAIR = {"sentence1": "甲\u2028乙", "sentence2": "丙"}
+ONE_BY_ONE = {  # task: hub's folder, a row of train, one of test, and what they become
+    "iflytek": ("iflytek", {"sentence": "描述", "label": 118},
+                {"label": "118", "sentence": "描述"}, {"sentence": "描述"}),
+    "afqmc": ("afqmc", PAIR | {"label": 1}, {"label": "1"} | PAIR, PAIR),
+    "ocnli": ("ocnli", PAIR | {"label": 2}, {"label": "contradiction"} | PAIR, PAIR),
+    "cmnli": ("cmnli", PAIR | {"label": 1}, {"label": "entailment"} | PAIR, PAIR),
+}  # fmt: skip
+SPANS = {"span1_text": "小明", "span1_index": 0, "span2_text": "他", "span2_index": 3}
+ABSTRACT = {"abst": "摘要", "keyword": ["一", "二"]}
+ONE_BY_ONE["wsc"] = (
+    "cluewsc2020",
+    {"text": "小明说他饿", "target": SPANS, "label": 0},
+    {"label": "true", "target": SPANS, "text": "小明说他饿"},
+    {"target": SPANS, "text": "小明说他饿"},
+)
+ONE_BY_ONE["csl"] = (
+    "csl",
+    ABSTRACT | {"corpus_id": 9, "label": 1},
+    {"label": "1", "id": 9} | ABSTRACT,
+    {"id": 9} | ABSTRACT,
+)
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+@pytest.mark.parametrize("task", ONE_BY_ONE)
+def test_rows_that_stand_alone(server, task):
+    folder, row, official, tested = ONE_BY_ONE[task]
+    server.add(f"{folder}/train", [row | {"idx": 0}], [row | {"idx": 1}])  # two files
+    server.add(f"{folder}/validation", [row | {"idx": 0}])
+    server.add(f"{folder}/test", [row | {"label": -1, "idx": i} for i in (1, 0)])
+    source = data.find(task)
+    assert source.kind == "hub"
+    assert lines_of(source.path("train")) == [official] * 2
+    assert lines_of(source.path("dev")) == [official]
+    assert lines_of(source.path("test")) == [{"id": i} | tested for i in (0, 1)]
+    kind = task_class(task)
+    kind = kind(kind.options(**kind.defaults))
+    (record,) = kind.read(source, "dev")
+    assert kind.labels[kind.truth(record)] == official["label"] and kind.texts(record)
+
+
+def test_c3_gets_its_passages_back(server):
+    def rows(numbers, **more):
+        asked = {"question": "问", "choice": ["甲", "乙"], "answer": "乙"} | more
+        return [asked | {"id": n, "context": [f"文{n}"]} for n in numbers]
+
+    server.add("c3/train", rows([0, 0, 4884, 4885]))
+    server.add("c3/validation", rows([1627, 1628, 1628]))
+    test = rows([7], answer="") + rows([8], answer="")
+    server.add("c3/test", [row | {"context": ["同"]} for row in test])
+    source = data.find("c3")
+    question = {"question": "问", "choice": ["甲", "乙"]}
+    answered = question | {"answer": "乙"}
+    expected = {
+        "d-train": [[["文0"], [answered] * 2, "0"], [["文4884"], [answered], "4884"]],
+        "m-train": [[["文4885"], [answered], "4885"]],
+        "d-dev": [[["文1627"], [answered], "1627"]],
+        "m-dev": [[["文1628"], [answered] * 2, "1628"]],
+        "test1.1": [[["同"], [question | {"id": 7}, question | {"id": 8}]]],
+    }
+    for name, passages in expected.items():
+        assert data.read_document(source.path(name), list) == passages
+    kind = task_class("c3")
+    kind = kind(kind.options(**kind.defaults))
+    assert [len(kind.read(source, split)) for split in ("train", "dev", "test1.1")] == [4, 3, 2]
+
+
+@pytest.mark.parametrize("as_structs", [False, True])
+def test_chid_gets_its_file_of_answers_back(server, as_structs):
+    idioms = [f"成语{i}甲" for i in range(10)]
+
+    def row(index, blank, answers):
+        content = [f"文#idiom{blank:06d}#和#idiom{blank + 1:06d}#。"]
+        found = {"text": [idioms[i] for i in answers], "candidate_id": list(answers)}
+        if as_structs:
+            found = [dict(zip(found, pair, strict=True)) for pair in zip(*found.values())]  # noqa: B905
+        return {"idx": index, "candidates": idioms, "content": content, "answers": found}
+
+    server.add("chid/train", [row(1, 2, (9, 0)), row(0, 0, (3, 4))])
+    server.add("chid/validation", [row(0, 4, (5, 6))])
+    server.add("chid/test", [{**row(0, 6, (1, 1)), "answers": {"text": [], "candidate_id": []}}])
+    source = data.find("chid")
+    kind = task_class("chid")
+    kind = kind(kind.options(**kind.defaults))
+    train = kind.read(source, "train")
+    assert [record["answers"] for record in train] == [[3, 4], [9, 0]]
+    assert [record["blanks"] for record in train][1] == ["#idiom000002#", "#idiom000003#"]
+    assert data.read_document(source.path("dev_answer"), dict) == {
+        "#idiom000004#": 5, "#idiom000005#": 6,
+    }  # fmt: skip
+    assert kind.ids(kind.read(source, "test1.1")[0]) == ["#idiom000006#", "#idiom000007#"]
+
+
+def test_cmrc2018_gets_its_passages_back(server):
+    def row(split, passage, number, start):
+        answers = {"text": ["文"], "answer_start": [start]}
+        name = f"{split}_{passage}_QUERY_{number}"
+        return {"id": name, "context": f"课文{passage}", "question": "问？", "answers": answers}
+
+    for hub_split, split in (("train", "TRAIN"), ("validation", "DEV"), ("trial", "TRIAL")):
+        server.add(f"cmrc2018/{hub_split}", [row(split, 5, i, 1) for i in (0, 1)])
+    server.add("cmrc2018/test", [row("TEST", 0, 0, -1)])
+    source = data.find("cmrc2018")
+    (passage,) = data.read_document(source.path("dev"), dict)["data"]
+    answers = [{"text": "文", "answer_start": 1}]
+    assert passage["paragraphs"] == [
+        {
+            "id": "DEV_5",
+            "context": "课文5",
+            "qas": [
+                {"question": "问？", "id": f"DEV_5_QUERY_{i}", "answers": answers} for i in (0, 1)
+            ],
+        }
+    ]
+    kind = task_class("cmrc2018")
+    kind = kind(kind.options(**kind.defaults))
+    assert [len(kind.read(source, s)) for s in ("train", "dev", "trial", "test")] == [2, 2, 2, 1]
+
+
+def test_answers_that_do_not_fit_their_blanks(server, capsys):
+    row = {"idx": 0, "candidates": ["成语"] * 10, "content": ["文#idiom000001#"]}
+    server.add("chid/train", [row | {"answers": {"text": [], "candidate_id": []}}])
+    assert data.find("chid").kind == "sample"
+    assert "chid/train-00000-of-00001.parquet has an unknown form" in capsys.readouterr().out
+
+
+def test_what_the_hub_lacks(server, capsys):
+    assert data.find("cluener").kind == "sample"
+    assert "it has no usable copy of cluener" in capsys.readouterr().out

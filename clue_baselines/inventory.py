@@ -1,0 +1,108 @@
+"""Shows which CLUE data is there, fetches what is missing and verifies all of it.
+
+    python -m clue_baselines.data
+    python -m clue_baselines.data --data CLUE_FOLDER --tasks tnews c3
+    python -m clue_baselines.data --data CLUE_FOLDER --fetch
+
+Without --data or CLUE_DATA the data is that of earlier downloads, and what is missing is fetched
+from the Hugging Face hub (which `HF_HUB_OFFLINE=1` forbids). With a folder, --fetch puts the tasks
+that it has not into it. Every file is read whole, with its labels and texts, and its records are
+counted against the official numbers (`official.json`). The exit code is 0 if all is as official.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from clue_baselines import data, hub
+from clue_baselines.data import DataError, Source
+from clue_baselines.published import OFFICIAL
+from clue_baselines.tasks import chosen, task_class
+
+
+@dataclass(frozen=True)
+class Split:
+    """What was found of a split: a line of the table, and whether it is as official."""
+
+    name: str
+    said: str
+    right: bool
+
+
+def main(argv: list[str] | None = None):
+    """Prints a table per task; ends with exit code 1 if something is missing or not official."""
+    parser = argparse.ArgumentParser(
+        prog="python -m clue_baselines.data",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", default="", help="CLUE's folder; 'sample': the invented sample")
+    parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help="default: all")
+    parser.add_argument("--fetch", action="store_true", help="missing tasks into the folder")
+    asked = parser.parse_args(argv)
+    try:
+        names = chosen(asked.tasks)
+        folder = asked.data or os.environ.get("CLUE_DATA", "")
+        if asked.fetch and (not folder or folder == "sample"):
+            raise DataError("--fetch is for a folder; name it with --data or CLUE_DATA.")
+    except DataError as error:
+        raise SystemExit(f"ERROR: {error}") from None
+    right = [report(name, folder, asked.fetch) for name in names]
+    print(f"\n{sum(right)} of {len(right)} tasks are complete and as official.")
+    if not all(right):
+        raise SystemExit(1)
+
+
+def report(name: str, folder: str, fetch: bool) -> bool:
+    """Prints what there is of a task; returns whether it is all of the official data."""
+    print(f"\n{name}")
+    try:
+        if fetch and not (Path(folder) / name).is_dir():
+            shutil.copytree(hub.fetch(name), Path(folder) / name)
+        source = data.find(name, folder)
+    except (DataError, hub.Unavailable) as error:
+        print(f"  missing: {error}")
+        return False
+    print(f"  {source.kind}: {source.folder}")
+    found = list(splits(name, source))
+    for split in found:
+        print(f"  {split.name:<8} {split.said}")
+    if lacking := data.LACKING.get(source.kind, {}).get(name):
+        print(f"  lacks    {lacking}")
+    return all(split.right for split in found) and source.kind != "sample"
+
+
+def splits(name: str, source: Source) -> Iterator[Split]:
+    """Reads every split of a task."""
+    kind = task_class(name)
+    task = kind(kind.options(**kind.defaults))
+    for split, official in OFFICIAL[name].items():
+        try:
+            with contextlib.redirect_stdout(io.StringIO()) as remarks:  # rows that are left out
+                records = task.read(source, split)
+            for record in records:
+                task.texts(record)
+            answers = ids = []
+            if split in ("train", "dev"):
+                answers = [task.truth(record) for record in records]
+            else:
+                ids = [i for record in records for i in task.ids(record)]
+        except DataError as error:
+            yield Split(split, str(error), False)
+            continue
+        said, right = f"{len(records):>7,} records", len(records) == official
+        said += ", as official" if right else f", official are {official:,}"
+        labels = getattr(task, "labels", ())
+        if answers and labels:
+            said += f"; {len(set(answers))} of {len(labels)} labels"
+            right = right and (split == "dev" or len(set(answers)) == len(labels))
+        if len(set(ids)) < len(ids):
+            said, right = said + f"; {len(ids) - len(set(ids))} ids stand twice", False
+        if remarks.getvalue():
+            said += "; " + remarks.getvalue().strip()
+        yield Split(split, said, right)

@@ -1,0 +1,162 @@
+"""`python -m clue_baselines.data`: what is there, what is wrong, and the form of every task."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clue_baselines import data, hub, inventory, published
+from clue_baselines.data import DataError, Source
+from clue_baselines.tasks import TASKS, task_class
+
+LINES = ("tnews", "iflytek", "afqmc", "ocnli", "cmnli", "wsc", "csl", "cluener", "chid")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the sample as a data folder."""
+    for task in TASKS:
+        shutil.copytree(data.SAMPLE / task, tmp_path / "clue" / task)
+    return tmp_path / "clue"
+
+
+def counts(folder):
+    """Numbers of records in the sample, as if they were official."""
+    found = {}
+    for name in TASKS:
+        kind = task_class(name)
+        task = kind(kind.options(**kind.defaults))
+        source = Source(folder / name, "folder")
+        known = [split for split in published.OFFICIAL[name] if split in ("train", "dev")]
+        splits = [*known, *(split for split in task.submissions if source.has(split))]
+        found[name] = {split: len(task.read(source, split)) for split in splits}
+    return found
+
+
+def test_official_numbers_cover_every_task_and_submission():
+    for name in TASKS:
+        kind = task_class(name)
+        assert {"train", "dev", *kind.submissions} == set(published.OFFICIAL[name]), name
+
+
+def test_what_is_right_and_what_is_not(folder, monkeypatch, capsys):
+    official = counts(folder)
+    monkeypatch.setattr(inventory, "OFFICIAL", official)
+    names = ["afqmc", "chid", "c3", "cmrc2018", "cluener", "wsc"]
+    inventory.main(["--data", str(folder), "--tasks", *names])
+    said = capsys.readouterr().out
+    assert "6 of 6 tasks are complete and as official" in said
+    assert "train         80 records, as official; 2 of 2 labels" in said
+    official["afqmc"]["train"] = 34334
+    row = (folder / "wsc" / "test.json").read_bytes().split(b"\n")[0]
+    with (folder / "wsc" / "test.json").open("ab") as file:
+        file.write(row + b"\n")
+    (folder / "c3" / "d-dev.json").unlink()
+    shutil.rmtree(folder / "cluener")
+    with pytest.raises(SystemExit) as end:
+        inventory.main(["--data", str(folder), "--tasks", *names])
+    assert end.value.code == 1
+    said = capsys.readouterr().out
+    assert "80 records, official are 34,334" in said
+    assert "13 records, official are 12; 1 ids stand twice" in said
+    assert "d-dev.json is missing" in said and "missing: --data is" in said
+    assert "2 of 6 tasks are complete" in said
+
+
+def test_the_sample_is_never_official(monkeypatch, capsys):
+    monkeypatch.setattr(inventory, "OFFICIAL", {"afqmc": {"train": 80, "dev": 40, "test": 12}})
+    with pytest.raises(SystemExit):
+        inventory.main(["--data", "sample", "--tasks", "afqmc"])
+    assert "0 of 1 tasks" in capsys.readouterr().out
+
+
+def test_missing_tasks_are_fetched_into_the_folder(folder, monkeypatch, capsys):
+    shutil.rmtree(folder / "csl")
+    monkeypatch.setattr(inventory, "OFFICIAL", counts_of_csl := {"csl": {"train": 80}})
+    monkeypatch.setattr(hub, "fetch", lambda task: data.SAMPLE / task)
+    inventory.main(["--data", str(folder), "--tasks", "csl", "--fetch"])
+    assert (folder / "csl" / "test.json").is_file() and counts_of_csl
+    with pytest.raises(SystemExit, match="--fetch is for a folder"):
+        monkeypatch.delenv("CLUE_DATA", raising=False)
+        inventory.main(["--fetch"])
+
+
+def test_offline_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("CLUE_DATA", raising=False)
+    with pytest.raises(SystemExit):
+        inventory.main(["--tasks", "cmnli"])
+    said = capsys.readouterr().out
+    assert "from the Hugging Face hub: HF_HUB_OFFLINE forbids it" in said
+    assert "0 of 1 tasks are complete and as official." in said
+
+
+def test_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "clue_baselines.data", "--tasks", "news"],
+        capture_output=True,
+        text=True,
+        cwd=Path(data.__file__).parent.parent,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("ERROR: There is no task 'news'; the tasks are tnews, ")
+
+
+def read(name, folder, split="train"):
+    kind = task_class(name)
+    task = kind(kind.options(**kind.defaults))
+    return task, task.read(Source(folder / name, "folder"), split)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_broken_files_are_named_with_file_and_line(name, folder):
+    split = {"c3": "m-train"}.get(name, "train")
+    path = folder / name / f"{split}.json"
+    whole = path.read_bytes()
+    line = "" if name not in LINES else ", line 2"
+    breaks = {
+        "not UTF-8": whole.decode().encode("gb18030"),
+        "not( a)? JSON": whole.decode()[: len(whole.decode()) // 2].rstrip("}\n").encode(),
+        "is missing": None,
+    }
+    if name in LINES:
+        rows = whole.split(b"\n")
+        breaks["not UTF-8"] = b"\n".join([rows[0], rows[1].decode().encode("gb18030")])
+        breaks["not( a)? JSON"] = b"\n".join([rows[0], rows[1].decode()[:-20].encode()])
+        breaks["is empty"] = b"\n\n"
+    for message, content in breaks.items():
+        path.unlink() if content is None else path.write_bytes(content)
+        at = line if message in ("not UTF-8", "not( a)? JSON") else ""
+        with pytest.raises(DataError, match=f"{split}.json{at}.*{message}"):
+            read(name, folder)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_line_separators_inside_texts_are_text(name, folder):
+    """U+2028, U+0085 and U+001C split lines for str.splitlines, and must not here."""
+    separators = "\u2028\u0085\u2029"
+    split = {"c3": "m-train"}.get(name, "train")
+    path = folder / name / f"{split}.json"
+    before = len(read(name, folder)[1])
+    if name in LINES:
+        rows = [json.loads(row) for row in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        key = next(k for k in ("sentence", "sentence1", "text", "abst", "content") if k in rows[0])
+        added = rows[0][key]
+        rows[0][key] = [t + separators for t in added] if key == "content" else added + separators
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if name == "c3":
+            content[0][0][0] += separators
+        else:
+            content["data"][0]["paragraphs"][0]["context"] += separators
+        text = json.dumps(content, ensure_ascii=False)
+    path.write_bytes(text.encode("utf-8"))
+    task, records = read(name, folder)
+    assert len(records) == before
+    assert any("\u2028" in json.dumps(record, ensure_ascii=False) for record in records)
+    task.texts(records[0])
