@@ -1,24 +1,27 @@
 """How much of the computation is padding, and what that costs in time.
 
     python benchmarks/padding.py CLUE_FOLDER
-    python benchmarks/padding.py CLUE_FOLDER --time
+    python benchmarks/padding.py CLUE_FOLDER --time --torch-python PYTHON_WITH_TRANSFORMERS
 
 The table shows tokens computed per real token in one shuffled training epoch (1 is no padding) for:
 all rows padded to one length, random batches padded to their longest row (bert4keras'
 DataGenerator), and `LengthBatches` padded to the longest row, a multiple of 4 or 8, or one of
 `BUCKETS`. Tokens are those of CLUE_FOLDER/vocab.txt.
 
-`--time` trains a small BERT (4 layers × 312) on some batches of OCNLI with both kinds of batches,
-and the same BERT of transformers on torch with the batches of its Trainer's `group_by_length`
+`--time` trains a small BERT (4 layers × 312) on some rows of OCNLI with the last two kinds of
+batches, and the same BERT with transformers' Trainer and its `group_by_length` on torch
 (`padding_sides.py`). The sides take turns; the medians of wall clock and CPU time are compared.
+Trainer needs the package accelerate.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +76,17 @@ def token_rows(folder: Path, task: str, files: list[str], keys: tuple, maxlen: i
     return [zeros(texts) for texts in rows]
 
 
+def real_rows(folder: Path, count: int) -> dict[str, list]:
+    """The first rows of OCNLI, as token ids and labels."""
+    task, files, keys, maxlen, _ = TASKS[1]
+    found = itertools.islice(rows_of(folder, task, files, (*keys, "label")), count)
+    *texts, names = zip(*found, strict=True)
+    tokenizer = WordPieceTokenizer(folder / "vocab.txt", do_lower_case=True)
+    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+    rows, _ = tokenizer.encode_batch(*texts, maxlen=maxlen)
+    return {"rows": rows, "labels": [numbers[name] for name in names]}
+
+
 def ratios(rows: list, maxlen: int, size: int) -> dict[str, float]:
     """Tokens computed per real token, for every kind of batch."""
 
@@ -95,11 +109,9 @@ def ratios(rows: list, maxlen: int, size: int) -> dict[str, float]:
     }
 
 
-def compare_times(folder: Path, batches: int, rounds: int, threads: int, torch_python: str):
-    """Trains on random rows of OCNLI in turns and prints the table."""
-    task, files, keys, maxlen, size = TASKS[1]
-    lengths = [len(row) for row in token_rows(folder, task, files, keys, maxlen)]
-    some = np.random.default_rng(0).choice(lengths, batches * size, replace=False).tolist()
+def compare_times(folder: Path, count: int, rounds: int, threads: int, torch_python: str):
+    """Trains on rows of OCNLI in turns and prints the table."""
+    size = TASKS[1][-1]
     environment = {
         **os.environ,
         "CUDA_VISIBLE_DEVICES": "-1",
@@ -110,10 +122,13 @@ def compare_times(folder: Path, batches: int, rounds: int, threads: int, torch_p
         "TF_NUM_INTEROP_THREADS": str(threads),
         "TF_NUM_INTRAOP_THREADS": str(threads),
     }
+    file = tempfile.NamedTemporaryFile("w", suffix=".json")
+    json.dump(real_rows(folder, count), file)
+    file.flush()
     pythons = {"keras": sys.executable, "torch": torch_python}
     processes = {
         name: subprocess.Popen(
-            [python, str(HERE / "padding_sides.py"), name, json.dumps(some), str(size)],
+            [python, str(HERE / "padding_sides.py"), name, file.name, str(size)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -131,12 +146,13 @@ def compare_times(folder: Path, batches: int, rounds: int, threads: int, torch_p
         for kind, process in kinds.items():
             print(kind, turn, file=process.stdin, flush=True)
             answer = json.loads(process.stdout.readline())
+            print(f"{turn} {kind}: {answer}", file=sys.stderr)
             if turn:
                 taken[kind].append(answer)
     for process in processes.values():
         process.stdin.close()
         process.wait()
-    print(f"{batches} batches of {size} rows of OCNLI, median of {rounds} turns, seconds")
+    print(f"{count} rows of OCNLI in batches of {size}, median of {rounds} turns, seconds")
     medians = {
         kind: [statistics.median(turn[what] for turn in turns) for what in ("wall", "cpu")]
         for kind, turns in taken.items()
@@ -152,14 +168,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="folder with CLUE's data and vocab.txt")
     parser.add_argument("--time", action="store_true", help="compare training times instead")
-    parser.add_argument("--batches", type=int, default=20, help="of one epoch (default: 20)")
+    parser.add_argument("--rows", type=int, default=960, help="of an epoch (default: 960)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default: 5)")
     parser.add_argument("--threads", type=int, default=2, help="of each side (default: 2)")
     torch_python = os.environ.get("KERAS_EXTRAS_TORCH_PYTHON", "")
     parser.add_argument("--torch-python", default=torch_python, help="interpreter with torch")
     given = parser.parse_args()
     if given.time:
-        compare_times(given.folder, given.batches, given.rounds, given.threads, given.torch_python)
+        compare_times(given.folder, given.rows, given.rounds, given.threads, given.torch_python)
         return
     for number, (task, files, keys, maxlen, size) in enumerate(TASKS):
         rows = token_rows(given.folder, task, files, keys, maxlen)
