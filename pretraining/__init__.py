@@ -1,0 +1,1 @@
+"""Pretraining of small Chinese BERT models: text → packed sequences → masked language model."""
