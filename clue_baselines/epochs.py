@@ -68,6 +68,17 @@ class AfterEpoch(keras.callbacks.Callback):
             f"{' (best so far)' if improved else ''}, {speed:.0f} examples/s"
         )
         if improved:
-            temporary = self.folder / "best.tmp.weights.h5"
-            self.weights.save_weights(temporary)
-            temporary.replace(self.folder / "best.weights.h5")
+            self.keep_weights()
+
+    def score_untrained(self):
+        """The history and weights of a run without training."""
+        score = float(self.score())
+        self.history.append({"epoch": 0, "loss": float("nan"), f"dev_{self.metric}": score})
+        print(f"As it is: dev {self.metric} {100 * score:.2f} %")
+        self.keep_weights()
+        write_history(self.folder / "history.csv", self.history)
+
+    def keep_weights(self):
+        temporary = self.folder / "best.tmp.weights.h5"
+        self.weights.save_weights(temporary)
+        temporary.replace(self.folder / "best.weights.h5")

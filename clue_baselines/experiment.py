@@ -45,9 +45,10 @@ def main(kind: type[Task], argv: list[str] | None = None):
             raise DataError(str(error)) from None
         if settings.jit and getattr(strategy, "num_replicas_in_sync", 1) > 1:
             raise DataError("--jit compiles for one device; leave it out with several.")
-        if settings.r_drop and getattr(strategy, "num_replicas_in_sync", 1) > 1:
+        compares = "--r-drop" if settings.r_drop else task.compares_neighbours and task.name
+        if compares and getattr(strategy, "num_replicas_in_sync", 1) > 1:
             raise DataError(
-                "--r-drop compares neighbouring rows, which several devices would part."
+                f"{compares} compares neighbouring rows, which several devices would part."
             )
         facts = machine.announce()
         with machine.only_the_chief_writes(settings, strategy):
@@ -69,7 +70,7 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(settings.precision)
 
-    source = data.find(task.name, settings.data)
+    source = task.find()
     announce_source(task, source)
     train = task.read(source, "train", settings.limit or None)
     dev = task.read(source, "dev")
@@ -132,18 +133,20 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
 
     weights.load_weights(folder / "best.weights.h5")
     about = {"seed": seed, "data": source.kind, "train_rows": len(train), "recipe": recipe}
+    more = {}
     for split, examples in test_splits.items():
         found = read(examples, task.correct(outputs_of(examples)))
         answers = [task.answer(*pair) for pair in zip(tests[split], found, strict=True)]
         path = folder / task.submissions[split]
         predictions.write_predictions(path, answers, ids[split], task.one_object)
         print(f"Wrote {path} ({len(ids[split])} answers)")
+        more |= task.test_scores(split, tests[split], found)
     history = after_epoch.history  # the result comes last: what has one is finished
     outputs = outputs_of(dev_split)
-    found, more = read(dev_split, task.correct(outputs)), {}
+    found = read(dev_split, task.correct(outputs))
     if settings.can:
         plain = results.scores(task, read(dev_split, outputs), truths)
-        more = {f"{name} without CAN": score for name, score in plain.items()}
+        more |= {f"{name} without CAN": score for name, score in plain.items()}
     return results.report_run(task, folder, history, dev, found, truths, about, more)
 
 
@@ -202,6 +205,10 @@ def run_name(settings: Settings, kind: str) -> str:
 def fit(task: Task, model: keras.Model, after_epoch: AfterEpoch, settings: Settings):
     """Trains all that is still to do; Ctrl-C and a lost worker say how to go on."""
     folder, resume = after_epoch.folder, after_epoch.resume
+    if not task.trains:
+        print(f"Run: {folder}, without training")
+        after_epoch.score_untrained()
+        return
     again = f"  python clue_baselines/{task.name}.py --resume {shlex.quote(str(folder))}"
     try:
         resume.load(model)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from clue_baselines import machine, trained
+from clue_baselines import machine
 from clue_baselines.data import Record
 from clue_baselines.task import Example, Task
 from keras_extras.tokenization import WordPieceTokenizer
@@ -48,8 +48,7 @@ class Preparation:
         flat = [example for group in examples for example in group]
         columns = list(zip(*(example.inputs for example in flat), strict=True))
         targets = [np.asarray(e.target, "int32") for e in flat] if training else None
-        twice = training and self.task.settings.r_drop
-        batches = (trained.TwiceInARow if twice else LengthBatches)(
+        batches = self.task.batches(training)(
             columns,
             targets,
             self.task.settings.batch_size,

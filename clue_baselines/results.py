@@ -120,7 +120,8 @@ def report_run(
     print(f"{title} (standard error, {n} {task.unit}, seed {about['seed']})")
     for name, (value, its_error) in found.items():
         if name != task.metric:
-            print(f"{task.name} dev {name} {100 * value:.2f} ± {100 * its_error:.2f} %")
+            name = name if name.startswith("test") else f"dev {name}"
+            print(f"{task.name} {name} {100 * value:.2f} ± {100 * its_error:.2f} %")
     if about["data"] == "sample":
         print("This is the score on the invented sample, not a CLUE score.")
     plots.plot_curve(folder / "curve.png", history, task.metric, title)
@@ -139,7 +140,7 @@ def mistakes(
     """Records that were not answered fully right, evenly chosen, with both answers in words."""
     wrong = []
     for record, said, right in zip(records, predictions, truths, strict=True):
-        part, whole = task.marks(said, right)[task.metric]
+        part, whole = task.marks(said, right).get(task.metric, (1, 1))
         if part < whole:
             wrong.append((record, said, right))
     step = max(1, len(wrong) // MISTAKES)

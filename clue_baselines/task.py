@@ -16,7 +16,9 @@ from clue_baselines import data, tricks
 from clue_baselines.backbone import Backbone
 from clue_baselines.data import DataError, Record, Source
 from clue_baselines.settings import Settings
+from clue_baselines.trained import TwiceInARow
 from keras_extras.tokenization import WordPieceTokenizer
+from keras_extras.training import LengthBatches
 
 
 @dataclass
@@ -51,6 +53,8 @@ class Task:
     tokens: special tokens that the vocabulary must have.
     unit: what is counted in a score, in the plural.
     takes: the tricks (see `tricks.py`) that mean something here.
+    trains: whether there is a training at all.
+    compares_neighbours: whether the loss compares neighbouring rows of a batch.
     """
 
     name: str
@@ -63,10 +67,16 @@ class Task:
     tokens: Sequence[str] = ()
     unit = "rows"
     takes: Sequence[str] = tricks.OF_A_STEP
+    trains = True
+    compares_neighbours = False
 
     def __init__(self, settings: Settings):
         tricks.check(self.name, self.takes, settings)
         self.settings = settings
+
+    def find(self) -> Source:
+        """Where the data is."""
+        return data.find(self.name, self.settings.data)
 
     def read(self, source: Source, split: str, limit: int | None = None) -> list[Record]:
         """The records of a split: what gets one answer each. By default the lines of its file."""
@@ -84,6 +94,10 @@ class Task:
     ) -> list[Example]:
         """The examples of a record, with targets in training."""
         raise NotImplementedError
+
+    def batches(self, training: bool) -> type[LengthBatches]:
+        """How examples become batches."""
+        return TwiceInARow if training and self.settings.r_drop else LengthBatches
 
     def build(self, bert: Backbone) -> keras.Model:
         """The backbone with the task's head."""
@@ -130,6 +144,12 @@ class Task:
         self, predictions: Sequence, truths: Sequence
     ) -> dict[str, tuple[float, float]]:
         """Scores that are no ratio of sums, each with its standard error."""
+        return {}
+
+    def test_scores(
+        self, split: str, records: Sequence[Record], predictions: Sequence
+    ) -> dict[str, tuple[float, float]]:
+        """Scores on a test set whose answers are known; their names begin with that of the set."""
         return {}
 
     def size(self, record: Record) -> int:
