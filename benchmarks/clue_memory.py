@@ -2,12 +2,14 @@
 
     python benchmarks/clue_memory.py
     python benchmarks/clue_memory.py --tasks c3 chid --size tiny
+    python benchmarks/clue_memory.py --tasks tnews wsc --models FOLDER
 
 It writes a BERT with random weights as a TensorFlow checkpoint and as model.safetensors. Then, in
 a process of its own for each task, the task's model is loaded from one of them in turn and trained
 by its default recipe: batches of its default size, every row at its full length (texts of the
 shipped sample, repeated until they fill it), as many as it accumulates for one update, at least
-two. The table shows the peak memory of the process and the seconds of the last batch.
+two. The table shows the peak memory of the process and the seconds of the last batch. --models
+keeps the written models for the next time.
 """
 
 import argparse
@@ -39,6 +41,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK")
     parser.add_argument("--size", choices=SIZES, default="base", help="of the BERT")
+    parser.add_argument("--models", type=Path, help="where the models are kept")
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--step", nargs=2, metavar=("TASK", "MODEL"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -47,19 +50,21 @@ def main():
     elif asked.step:
         print(json.dumps(step(*asked.step)))
     else:
-        table(asked.tasks, asked.size)
+        table(asked.tasks, asked.size, asked.models)
 
 
-def table(names: list[str], size: str):
+def table(names: list[str], size: str, kept: Path | None):
     """Runs every task in a process of its own and prints the table."""
-    from clue_baselines.tasks import chosen
+    from clue_baselines.tasks import TASKS, chosen
 
-    with tempfile.TemporaryDirectory() as folder:
-        run("--write", folder, "--size", size)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = kept or Path(temporary)
+        if not (folder / "safetensors" / "model.safetensors").is_file():
+            run("--write", str(folder), "--size", size)
         print("| task | rows x length | batches | weights | GiB | seconds per batch | recipe |")
         print("|---|---|---|---|---|---|---|")
-        for number, task in enumerate(chosen(names)):
-            kind = list(FORMATS)[number % 2]
+        for task in chosen(names):
+            kind = list(FORMATS)[TASKS.index(task) % 2]
             said = json.loads(run("--step", task, str(Path(folder) / kind)).splitlines()[-1])
             print(f"| {task} | {said['shape']} | {said['batches']} | {kind} | {said['gib']:.1f} | "
                   f"{said['seconds']:.1f} | {said['recipe']} |", flush=True)  # fmt: skip

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--beside", default="", metavar="ROW", help="a row to compare with")
     asked = parser.parse_args(argv)
     try:
-        runs = finished_runs(asked.results)
+        runs = [run for run in finished_runs(asked.results) if run.task in TASKS]
         if not runs:
             raise DataError(f"no finished run in {asked.results}; train one first.")
         ours = rows_of(runs)

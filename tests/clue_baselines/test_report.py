@@ -131,6 +131,7 @@ def test_rows_of_runs(results):
 
 
 def test_the_terminal_table(results, tmp_path, capsys):
+    make_run(results, "sentence_embeddings", "other-seed0", 0.5)  # no task of CLUE
     output = tmp_path / "report.html"
     report.main(["--results", str(results), "--output", str(output)])
     lines = capsys.readouterr().out.split("\n")
