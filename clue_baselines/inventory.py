@@ -24,6 +24,12 @@ from clue_baselines.data import DataError, Source
 from clue_baselines.published import OFFICIAL
 from clue_baselines.tasks import chosen, task_class
 
+KINDS = {
+    "folder": "a folder",
+    "hub": "converted from the Hugging Face hub",
+    "sample": "the invented sample",
+}
+
 
 @dataclass(frozen=True)
 class Split:
@@ -68,7 +74,7 @@ def report(name: str, folder: str, fetch: bool) -> bool:
     except (DataError, hub.Unavailable) as error:
         print(f"  missing: {error}")
         return False
-    print(f"  {source.kind}: {source.folder}")
+    print(f"  {KINDS[source.kind]}: {source.folder}")
     found = list(splits(name, source))
     for split in found:
         print(f"  {split.name:<8} {split.said}")
@@ -104,5 +110,5 @@ def splits(name: str, source: Source) -> Iterator[Split]:
         if len(set(ids)) < len(ids):
             said, right = said + f"; {len(ids) - len(set(ids))} ids stand twice", False
         if remarks.getvalue():
-            said += "; " + remarks.getvalue().strip()
+            said += "; " + " ".join(remarks.getvalue().split())
         yield Split(split, said, right)
