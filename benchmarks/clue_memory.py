@@ -1,4 +1,4 @@
-"""Memory and time of a training step of every CLUE task with a BERT of real size.
+"""Memory of a training step of every CLUE task with a BERT of real size.
 
     python benchmarks/clue_memory.py
     python benchmarks/clue_memory.py --tasks c3 chid --size tiny
@@ -6,10 +6,9 @@
 
 It writes a BERT with random weights as a TensorFlow checkpoint and as model.safetensors. Then, in
 a process of its own for each task, the task's model is loaded from one of them in turn and trained
-by its default recipe: batches of its default size, every row at its full length (texts of the
-shipped sample, repeated until they fill it), as many as it accumulates for one update, at least
-two. The table shows the peak memory of the process and the seconds of the last batch. --models
-keeps the written models for the next time.
+by its default recipe for one update: batches of its default size, as many as it accumulates,
+every row at its full length (texts of the shipped sample, repeated until they fill it). The table
+shows the peak memory of the process. --models keeps the written models for the next time.
 """
 
 import argparse
@@ -19,7 +18,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,13 +59,13 @@ def table(names: list[str], size: str, kept: Path | None):
         folder = kept or Path(temporary)
         if not (folder / "safetensors" / "model.safetensors").is_file():
             run("--write", str(folder), "--size", size)
-        print("| task | rows x length | batches | weights | GiB | seconds per batch | recipe |")
-        print("|---|---|---|---|---|---|---|")
+        print("| task | rows x length | batches | weights | GiB | recipe |")
+        print("|---|---|---|---|---|---|", flush=True)
         for task in chosen(names):
             kind = list(FORMATS)[TASKS.index(task) % 2]
             said = json.loads(run("--step", task, str(Path(folder) / kind)).splitlines()[-1])
             print(f"| {task} | {said['shape']} | {said['batches']} | {kind} | {said['gib']:.1f} | "
-                  f"{said['seconds']:.1f} | {said['recipe']} |", flush=True)  # fmt: skip
+                  f"{said['recipe']} |", flush=True)  # fmt: skip
 
 
 def run(*arguments: str) -> str:
@@ -98,7 +96,7 @@ def write_models(folder: Path, size: dict):
 
 
 def step(name: str, model_folder: str) -> dict:
-    """One update of a task, or two; what the table shows of it."""
+    """One update of a task; what the table shows of it."""
     import keras
     import numpy as np
 
@@ -127,16 +125,13 @@ def step(name: str, model_folder: str) -> dict:
     model.compile(optimizer, task.loss(), jit_compile=False)
     weight = model.trainable_variables[0]
     before = keras.ops.convert_to_numpy(weight)
-    for _ in range(max(2, settings.accumulate)):  # the first one also traces the graph
-        started = time.perf_counter()
+    for _ in range(settings.accumulate):
         model.fit(batches, epochs=1, shuffle=False, verbose=0)
-        seconds = time.perf_counter() - started
     if np.array_equal(before, keras.ops.convert_to_numpy(weight)):
         raise SystemExit(f"{name}: the update changed nothing.")
     shape = "x".join(map(str, batches[0][0][0].shape))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"shape": shape, "batches": max(2, settings.accumulate), "gib": peak, "seconds": seconds,
-            "recipe": recipe}  # fmt: skip
+    return {"shape": shape, "batches": settings.accumulate, "gib": peak, "recipe": recipe}
 
 
 def filled(ids, length: int):
