@@ -1,10 +1,16 @@
-"""Layers of bert4keras, natively on Keras 3."""
+"""Layers of bert4keras, natively on Keras 3, and of the blog kexue.fm."""
 
 from keras_extras.layers.attention import MultiHeadAttention
+from keras_extras.layers.attention_position import AttentionPosition
+from keras_extras.layers.chunked_attention import ChunkedAttention
 from keras_extras.layers.crf import ConditionalRandomField
+from keras_extras.layers.distance_bias import KERPLE, ALiBi, Sandwich
 from keras_extras.layers.embedding import Embedding
 from keras_extras.layers.feed_forward import FeedForward
 from keras_extras.layers.gated_attention import GatedAttentionUnit
+from keras_extras.layers.linear_attention import LinearAttention
+from keras_extras.layers.local_attention import LocalAttention
+from keras_extras.layers.log_n_scaling import LogNScaling
 from keras_extras.layers.loss import Loss
 from keras_extras.layers.masks import LanguageModelMask, UnifiedLanguageModelMask
 from keras_extras.layers.memm import MaximumEntropyMarkovModel
@@ -18,11 +24,15 @@ from keras_extras.layers.position import (
     RelativePositionEmbeddingT5,
     SinusoidalPositionEmbedding,
 )
+from keras_extras.layers.rotary import ReRoPE, RotaryPosition, XPos
 
 __all__ = [
+    "ALiBi",
     "Add",
+    "AttentionPosition",
     "BatchConcat",
     "BatchSplit",
+    "ChunkedAttention",
     "Concatenate1D",
     "ConditionalRandomField",
     "EfficientGlobalPointer",
@@ -33,15 +43,23 @@ __all__ = [
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
     "GlobalPointer",
+    "KERPLE",
     "LanguageModelMask",
     "LayerNormalization",
+    "LinearAttention",
+    "LocalAttention",
+    "LogNScaling",
     "Loss",
     "MaximumEntropyMarkovModel",
     "MultiHeadAttention",
     "PositionEmbedding",
+    "ReRoPE",
     "RelativePositionEmbedding",
     "RelativePositionEmbeddingT5",
+    "RotaryPosition",
+    "Sandwich",
     "ScaleOffset",
     "SinusoidalPositionEmbedding",
     "UnifiedLanguageModelMask",
+    "XPos",
 ]

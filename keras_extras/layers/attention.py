@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import initializers, ops
 
+from keras_extras.layers.attention_position import dot_product, position_config, position_from
 from keras_extras.layers.dense import built_dense
 from keras_extras.ops import align, apply_rotary_position_embeddings, attention_normalize
 
@@ -27,6 +28,8 @@ class MultiHeadAttention(keras.layers.Layer):
         return_attention_scores: return ``[O, scores]``, the scores before masking.
         kernel_initializer: of the four kernels.
         seed: of the dropout.
+        position: a position that scores queries against keys, such as `RotaryPosition`, `ReRoPE`
+            or `ALiBi`; see `AttentionPosition`. None by default. Layers may share one.
 
     Call arguments:
         inputs: ``[q, k, v]``, each ``(batch, length, dim)``, followed by the attention bias if
@@ -38,7 +41,7 @@ class MultiHeadAttention(keras.layers.Layer):
             ``"typical_relative"`` with ``(length_q, length_k, key_size)``;
             ``"t5_relative"`` with ``(length_q, length_k, heads)``.
 
-    Weights in order: kernel and bias of q, k, v and o.
+    Weights in order: kernel and bias of q, k, v and o; then those of `position`.
 
     >>> x = keras.ops.ones((2, 5, 8))
     >>> tuple(MultiHeadAttention(2, 4)([x, x, x]).shape)
@@ -58,6 +61,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return_attention_scores: bool = False,
         kernel_initializer="glorot_uniform",
         seed: int | None = None,
+        position=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -72,6 +76,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.return_attention_scores = return_attention_scores
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.seed = seed
+        self.position = position_from(position)
         self.supports_masking = True
         if attention_dropout:
             self.dropout = keras.layers.Dropout(
@@ -85,6 +90,9 @@ class MultiHeadAttention(keras.layers.Layer):
         self.v_dense = built_dense(self, self.heads * self.head_size, v_shape, "v_dense")
         o_shape = (*q_shape[:-1], self.heads * self.head_size)
         self.o_dense = built_dense(self, self.out_dim, o_shape, "o_dense")
+        if self.position is not None and not self.position.built:  # layers may share one
+            shapes = [(*shape[:-1], self.heads, self.key_size) for shape in (q_shape, k_shape)]
+            self.position.build(shapes)
 
     def _split_heads(self, x, size):
         return ops.reshape(x, (-1, ops.shape(x)[1], self.heads, size))
@@ -124,7 +132,7 @@ class MultiHeadAttention(keras.layers.Layer):
             qw, kw = apply_rotary_position_embeddings(rest[0], qw, kw)
         scale = self.key_size**-0.5 if self.attention_scale else 1.0
         qw = qw * scale  # rather than the scores, which are many more
-        a = ops.einsum("bjhd,bkhd->bhjk", qw, kw)
+        a = self.scores(qw, kw)
         if p_bias == "typical_relative":
             a = a + ops.einsum("bjhd,jkd->bhjk", qw, rest[0])
         elif p_bias == "t5_relative":
@@ -138,6 +146,13 @@ class MultiHeadAttention(keras.layers.Layer):
         if p_bias == "typical_relative":
             o = o + ops.einsum("bhjk,jkd->bjhd", weights, rest[0])
         return o, a
+
+    def scores(self, q, k, query_ids=None, key_ids=None):
+        """Scores ``(…, heads, length_q, length_k)`` of the scaled queries, with `position`."""
+        if self.position is None:
+            return dot_product(q, k)
+        scores = self.position([q, k], query_ids=query_ids, key_ids=key_ids)
+        return ops.cast(scores, q.dtype)
 
     def compute_mask(self, inputs, mask=None):
         q_mask = None if mask is None else mask[0]
@@ -164,4 +179,5 @@ class MultiHeadAttention(keras.layers.Layer):
             "return_attention_scores": self.return_attention_scores,
             "kernel_initializer": initializers.serialize(self.kernel_initializer),
             "seed": self.seed,
+            "position": position_config(self.position),
         }

@@ -6,6 +6,7 @@ import keras
 from keras import activations, initializers, ops
 
 from keras_extras.activations import swish
+from keras_extras.layers.attention_position import position_config, position_from
 from keras_extras.layers.dense import built_dense
 from keras_extras.layers.normalization import ScaleOffset
 from keras_extras.ops import apply_rotary_position_embeddings, attention_normalize
@@ -30,6 +31,7 @@ class GatedAttentionUnit(keras.layers.Layer):
         attention_dropout: rate of dropout on A.
         kernel_initializer: of all kernels.
         seed: of the dropout.
+        position: as in `MultiHeadAttention`, with one head.
 
     Call arguments as in `MultiHeadAttention`; `p_bias` is ``"rotary"`` or None, and a boolean
     or float attention bias is ``(…, length_q, length_k)``.
@@ -50,6 +52,7 @@ class GatedAttentionUnit(keras.layers.Layer):
         attention_dropout: float | None = None,
         kernel_initializer="glorot_uniform",
         seed: int | None = None,
+        position=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -63,6 +66,7 @@ class GatedAttentionUnit(keras.layers.Layer):
         self.attention_dropout = attention_dropout
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.seed = seed
+        self.position = position_from(position)
         self.supports_masking = True
         if attention_dropout:
             self.dropout = keras.layers.Dropout(
@@ -85,6 +89,8 @@ class GatedAttentionUnit(keras.layers.Layer):
             self.k_dense = built_dense(self, self.key_size, shapes[1], "k_dense", activation=act)
             self.v_dense = built_dense(self, units, shapes[2], "v_dense", activation=act)
         self.o_dense = built_dense(self, shape[-1], (*shape[:-1], units), "o_dense")
+        if self.position is not None and not self.position.built:
+            self.position.build([(*shape[:-1], 1, self.key_size)] * 2)
 
     def call(self, inputs, mask=None, a_bias=None, p_bias=None, training=None):
         inputs = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
@@ -100,9 +106,12 @@ class GatedAttentionUnit(keras.layers.Layer):
         bias = rest.pop(0) if a_bias else None
         if p_bias == "rotary":
             q, k = apply_rotary_position_embeddings(rest[0], q, k)
-        a = ops.einsum("bmd,bnd->bmn", q, k)
         if self.attention_scale:
-            a = a / self.key_size**0.5
+            q = q / self.key_size**0.5
+        if self.position is None:
+            a = ops.einsum("bmd,bnd->bmn", q, k)
+        else:
+            a = ops.cast(self.position([q[:, :, None], k[:, :, None]])[:, 0], q.dtype)
         weights = attention_normalize(a, mask, -1, self.normalization, bias)
         if self.attention_dropout:
             weights = self.dropout(weights, training=training)
@@ -127,4 +136,5 @@ class GatedAttentionUnit(keras.layers.Layer):
             "attention_dropout": self.attention_dropout,
             "kernel_initializer": initializers.serialize(self.kernel_initializer),
             "seed": self.seed,
+            "position": position_config(self.position),
         }

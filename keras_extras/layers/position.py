@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import keras
+import numpy as np
 from keras import KerasTensor, initializers, ops
 
 from keras_extras.ops import sinusoidal_embeddings
@@ -139,11 +140,15 @@ class PositionEmbedding(_AbsolutePosition):
 
 @keras.saving.register_keras_serializable(package="keras_extras")
 class SinusoidalPositionEmbedding(_AbsolutePosition):
-    """Fixed sinusoidal position vectors (arXiv:1706.03762), see `ops.sinusoidal_embeddings`.
+    """Sinusoidal position vectors (arXiv:1706.03762; kexue.fm/archives/8231).
+
+    ``p[k, 2i] = sin(k·θ_i)``, ``p[k, 2i+1] = cos(k·θ_i)``, ``θ_i = base^(−2i/output_dim)``.
 
     Args:
         output_dim: even size of a vector.
         merge_mode, custom_position_ids: as in `PositionEmbedding`.
+        base: 10000 by default; the article would take 1000.
+        trainable_frequencies: make θ a weight that starts at the values above.
 
     The vectors are computed in float32 and cast at the end.
 
@@ -156,13 +161,41 @@ class SinusoidalPositionEmbedding(_AbsolutePosition):
         output_dim: int,
         merge_mode: str = "add",
         custom_position_ids: bool = False,
+        base: float = 10000,
+        trainable_frequencies: bool = False,
         **kwargs,
     ):
         super().__init__(output_dim, merge_mode, custom_position_ids, **kwargs)
+        self.base = base
+        self.trainable_frequencies = trainable_frequencies
+
+    def build(self, input_shape):
+        if not self.trainable_frequencies:
+            return
+        if self.output_dim % 2:
+            raise ValueError(f"Sinusoidal vectors have an even size, got {self.output_dim}.")
+        start = self.base ** (-2 * np.arange(self.output_dim // 2) / self.output_dim)
+        self.frequencies = self.add_weight(
+            name="frequencies",
+            shape=start.shape,
+            initializer=lambda shape, dtype: ops.cast(start, dtype),
+        )
 
     def position_vectors(self, ids):
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
-        return sinusoidal_embeddings(ops.cast(ids, dtype), self.output_dim)
+        ids = ops.cast(ids, dtype)
+        if not self.trainable_frequencies:
+            return sinusoidal_embeddings(ids, self.output_dim, self.base)
+        angles = ops.expand_dims(ids, -1) * ops.cast(self.frequencies, dtype)
+        pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
+        return ops.reshape(pairs, (*ops.shape(ids), self.output_dim))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "base": self.base,
+            "trainable_frequencies": self.trainable_frequencies,
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")

@@ -34,6 +34,7 @@ INPUTS = {
     "relative": (("T", "T", KEY), "normal"),
     "relative_heads": (("T", "T", HEADS), "normal"),
     "channels_first": (("B", DIM, "T"), "normal"),
+    "queries": (("B", "T", HEADS, KEY), "normal"),
 }
 
 
@@ -138,6 +139,28 @@ CASES = {
         ),
         "x x x",
     ),
+    "attention-rerope": Case(
+        L.MultiHeadAttention(HEADS, KEY, position=L.LogNScaling(L.ReRoPE(2, 0.1), 3)), "x x x"
+    ),
+    "attention-kerple": Case(
+        L.MultiHeadAttention(HEADS, KEY, position=L.KERPLE()), "x x x past", LM
+    ),
+    "local": Case(L.LocalAttention(HEADS, KEY, 4, position=L.RotaryPosition()), "x x x"),
+    "local-causal": Case(L.LocalAttention(HEADS, KEY, 3, causal=True), "x x x"),
+    "chunked": Case(L.ChunkedAttention(HEADS, KEY, position=L.KERPLE(), chunk_size=3), "x x x"),
+    "linear-elu": Case(L.LinearAttention(HEADS, KEY, position=L.RotaryPosition()), "x x x"),
+    "linear-softmax": Case(L.LinearAttention(HEADS, KEY, "softmax", causal=True), "x x x"),
+    "linear-performer": Case(L.LinearAttention(HEADS, KEY, "performer", features=8), "x x x"),
+    "linear-exp": Case(L.LinearAttention(HEADS, KEY, "exp", causal=True), "x x x"),
+    "linear-cosine": Case(L.LinearAttention(HEADS, KEY, "cosine"), "x x x"),
+    "rotary": Case(L.RotaryPosition(extension=4), "queries queries", mask="dropped"),
+    "rerope": Case(L.ReRoPE(3, causal=True), "queries queries", mask="dropped"),
+    "xpos": Case(L.XPos(), "queries queries", mask="dropped"),
+    "alibi": Case(L.ALiBi(), "queries queries", mask="dropped"),
+    "kerple-power": Case(L.KERPLE("power"), "queries queries", mask="dropped"),
+    "sandwich": Case(L.Sandwich(6), "queries queries", mask="dropped"),
+    "log_n": Case(L.LogNScaling(L.ALiBi(), 3), "queries queries", mask="dropped"),
+    "gau-alibi": Case(L.GatedAttentionUnit(6, KEY, position=L.ALiBi()), "x"),
     "gau": Case(L.GatedAttentionUnit(6, KEY), "x"),
     "gau-lm-rotary": Case(
         L.GatedAttentionUnit(6, KEY, normalization="softmax_plus", use_bias=False),
@@ -155,6 +178,9 @@ CASES = {
     "sinusoidal-concat": Case(L.SinusoidalPositionEmbedding(6, "concat"), "x"),
     "sinusoidal-ids": Case(
         L.SinusoidalPositionEmbedding(DIM, "zero", custom_position_ids=True), "x positions"
+    ),
+    "sinusoidal-trained": Case(
+        L.SinusoidalPositionEmbedding(DIM, base=100, trainable_frequencies=True), "x"
     ),
     "relative": Case(L.RelativePositionEmbedding(5, KEY), "x x", mask="dropped"),
     "relative-t5": Case(L.RelativePositionEmbeddingT5(8, KEY, 16), "x x", mask="dropped"),

@@ -185,3 +185,41 @@ def by_name(layer, values, names):
     """The values in the order of `names`, which end the weights' paths."""
     paths = [w.path for w in layer.weights]
     return [values[next(i for i, p in enumerate(paths) if p.endswith(name))] for name in names]
+
+
+LEGACY_UNIT = """
+import sys
+import numpy as np
+from bert4keras.backend import keras
+from bert4keras.layers import GatedAttentionUnit
+
+case = dict(np.load(sys.argv[1]))
+x, seen, angles = (keras.Input(batch_shape=[None, *case[n].shape[1:]]) for n in ("x", "seen", "p"))
+layer = GatedAttentionUnit(3, 4, activation="swish", normalization=str(case["normalization"]))
+y = layer([keras.layers.Masking()(x), seen, angles], a_bias=True, p_bias="rotary")
+model = keras.Model([x, seen, angles], y)
+for name in ("i_dense", "o_dense", "q_scaleoffset", "k_scaleoffset"):
+    getattr(layer, name).set_weights([case[f"{name}/{i}"] for i in range(2)])
+np.save(sys.argv[2], model.predict([case["x"], case["seen"], case["p"]], verbose=0))
+"""
+
+
+@pytest.mark.parametrize("normalization", ["squared_relu", "softmax_plus"])
+def test_gated_unit_of_bert4keras(normalization, legacy_python, run_python, tmp_path):
+    """The same weights in the original, with a mask, a bias and rotary positions."""
+    x = (SQUARE * SQUARE_MASK[..., None]).astype("float32")
+    layer = GatedAttentionUnit(SIZE, KEY, normalization=normalization)
+    bias = np.where(PAST, RNG.normal(size=(2, 5, 5)), -1e12).astype("float32")
+    inputs = [x, bias, np.repeat(angles(5), 2, 0).astype("float32")]
+    randomized(layer, inputs, a_bias=True, p_bias="rotary")
+    case = dict(zip(("x", "seen", "p"), inputs, strict=True), normalization=normalization)
+    for name in ("i_dense", "o_dense", "q_scaleoffset", "k_scaleoffset"):
+        for i, weight in enumerate(getattr(layer, name).get_weights()):
+            case[f"{name}/{i}"] = weight
+    np.savez(tmp_path / "case.npz", **case)
+    out = tmp_path / "out.npy"
+    legacy = {"TF_KERAS": 1, "TF_USE_LEGACY_KERAS": 1}
+    run_python(legacy_python, LEGACY_UNIT, tmp_path / "case.npz", out, **legacy)
+    mask = ops.convert_to_tensor(SQUARE_MASK)
+    result = layer(inputs, mask=[mask, None, None], a_bias=True, p_bias="rotary")
+    check(np.asarray(result)[SQUARE_MASK], np.load(out)[SQUARE_MASK])

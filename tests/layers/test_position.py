@@ -83,6 +83,33 @@ def test_sinusoidal_in_half_precision():
     np.testing.assert_allclose(result, [golden], atol=1e-3)
 
 
+def test_sinusoidal_vectors():
+    """‖p‖² = d/2; p(30)·p(10) = p(120)·p(100) = Σ cos 20θ, which falls with the distance."""
+    layer = SinusoidalPositionEmbedding(4, "zero")
+    first = [0.841471, 0.540302, 0.01, 0.99995]
+    np.testing.assert_allclose(np.asarray(layer(np.zeros((1, 2, 4))))[0, 1], first, atol=1e-6)
+    p = np.asarray(SinusoidalPositionEmbedding(128, "zero")(np.zeros((1, 1001, 1))))[0]
+    np.testing.assert_allclose((p**2).sum(-1), 64, rtol=1e-5)
+    np.testing.assert_allclose([p[30] @ p[10], p[120] @ p[100]], 38.934047, rtol=1e-5)
+    near_to_far = [64, 62.094, 42.820, 30.543, 10.178]
+    np.testing.assert_allclose(p[[0, 1, 10, 100, 1000]] @ p[0], near_to_far, rtol=1e-4)
+
+
+def test_trainable_frequencies():
+    """They start as the fixed ones, and other values turn as fast as they say."""
+    layer = SinusoidalPositionEmbedding(6, "zero", base=100, trainable_frequencies=True)
+    fixed = SinusoidalPositionEmbedding(6, "zero", base=100)
+    x = np.zeros((1, 9, 6))
+    np.testing.assert_allclose(layer(x), fixed(x), atol=1e-6)
+    angles = np.arange(9)[:, None] * 100 ** (-np.arange(3) / 3)
+    np.testing.assert_allclose(np.asarray(fixed(x))[0, :, ::2], np.sin(angles), atol=1e-6)
+    layer.frequencies.assign([0.5, 0.25, 0.125])
+    angles = np.arange(9)[:, None] * np.array([0.5, 0.25, 0.125])
+    np.testing.assert_allclose(np.asarray(layer(x))[0, :, 1::2], np.cos(angles), atol=1e-6)
+    with pytest.raises(ValueError, match="even"):
+        SinusoidalPositionEmbedding(5, trainable_frequencies=True)(x)
+
+
 def test_relative():
     layer = RelativePositionEmbedding(5, 4)
     table = with_table(layer, X, X)
