@@ -57,9 +57,6 @@ class TransferSource(PairSource):
     def path(self, split):
         return self.training.path(split) if split == "train" else super().path(split)
 
-    def checksums(self):
-        return self.training.checksums() | super().checksums()
-
 
 def find(name: str, given: str = "", training: str = "") -> PairSource:
     """The files of a set of pairs, and those of another one to train on.
