@@ -71,19 +71,23 @@ def one_by_one(convert: Callable[[dict], dict], labels: tuple[str, ...]):
 
 
 def pair(row: dict) -> dict:
+    """AFQMC, OCNLI, CMNLI."""
     return {"sentence1": row["sentence1"], "sentence2": row["sentence2"]}
 
 
 def sentence(row: dict) -> dict:
+    """IFLYTEK, TNEWS."""
     return {"sentence": row["sentence"]}
 
 
 def wsc(row: dict) -> dict:
+    """A text with two spans; the hub keeps their fields in another order."""
     keys = ("span1_text", "span1_index", "span2_text", "span2_index")
     return {"target": {key: row["target"][key] for key in keys}, "text": row["text"]}
 
 
 def csl(row: dict) -> dict:
+    """Abstract and keywords; all rows keep the id that they have in the corpus."""
     return {"id": row["corpus_id"], "abst": row["abst"], "keyword": list(row["keyword"])}
 
 
@@ -95,6 +99,7 @@ def tnews(rows: list[dict], split: str) -> dict[str, str]:
 
 
 def label_name(row: dict) -> dict:
+    """What TNEWS' files have beside the label."""
     return {"label_desc": TNEWS[row["label"]]} if "label" in row else {}
 
 
