@@ -161,6 +161,20 @@ def apply_rotary_position_embeddings(sinusoidal, *tensors):
     return outputs[0] if len(outputs) == 1 else outputs
 
 
+def widen(x) -> tuple:
+    """`x` in float32 at least, for a computation inside, and the dtype to return to afterwards.
+
+    >>> x, dtype = widen(keras.ops.ones((2,), "bfloat16"))
+    >>> keras.backend.standardize_dtype(x.dtype), dtype
+    ('float32', 'bfloat16')
+    """
+    x = ops.convert_to_tensor(x)
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if not keras.backend.is_float_dtype(dtype):
+        dtype = keras.config.floatx()
+    return ops.cast(x, "float64" if dtype == "float64" else "float32"), dtype
+
+
 def root_mean_square(x, axis=None, keepdims: bool = False):
     """√mean(x²) along `axis`.
 
