@@ -1,5 +1,6 @@
 """Layers of bert4keras, natively on Keras 3, and of the blog kexue.fm."""
 
+from keras_extras.layers.activation import SAU
 from keras_extras.layers.attention import MultiHeadAttention
 from keras_extras.layers.attention_position import AttentionPosition
 from keras_extras.layers.chunked_attention import ChunkedAttention
@@ -12,6 +13,7 @@ from keras_extras.layers.linear_attention import LinearAttention
 from keras_extras.layers.local_attention import LocalAttention
 from keras_extras.layers.log_n_scaling import LogNScaling
 from keras_extras.layers.loss import Loss
+from keras_extras.layers.low_rank import LowRankDense, LowRankEmbedding
 from keras_extras.layers.masks import LanguageModelMask, UnifiedLanguageModelMask
 from keras_extras.layers.memm import MaximumEntropyMarkovModel
 from keras_extras.layers.merging import Add, BatchConcat, BatchSplit, Concatenate1D
@@ -24,6 +26,7 @@ from keras_extras.layers.position import (
     RelativePositionEmbeddingT5,
     SinusoidalPositionEmbedding,
 )
+from keras_extras.layers.re_zero import ReZero
 from keras_extras.layers.rotary import ReRoPE, RotaryPosition, XPos
 
 __all__ = [
@@ -50,14 +53,18 @@ __all__ = [
     "LocalAttention",
     "LogNScaling",
     "Loss",
+    "LowRankDense",
+    "LowRankEmbedding",
     "MaximumEntropyMarkovModel",
     "MultiHeadAttention",
     "PositionEmbedding",
     "ReRoPE",
+    "ReZero",
     "RelativePositionEmbedding",
     "RelativePositionEmbeddingT5",
     "RotaryPosition",
     "Sandwich",
+    "SAU",
     "ScaleOffset",
     "SinusoidalPositionEmbedding",
     "UnifiedLanguageModelMask",

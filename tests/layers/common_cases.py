@@ -187,6 +187,11 @@ CASES = {
     "relative-t5-causal": Case(
         L.RelativePositionEmbeddingT5(8, KEY, bidirectional=False), "x x", mask="dropped"
     ),
+    "low_rank": Case(L.LowRankDense(6, rank=2, alpha=4, dropout=0.1, activation="tanh"), "x"),
+    "low_rank-additive": Case(L.LowRankDense(6, rank=2, mode="additive", use_bias=False), "x"),
+    "low_rank_embedding": Case(L.LowRankEmbedding(11, DIM, rank=2, mask_zero=True), "ids"),
+    "re_zero": Case(L.ReZero(), "x plain"),
+    "sau": Case(L.SAU(0.1, 0.5), "x"),
     "add": Case(L.Add(), "x plain"),
     "concatenate": Case(L.Concatenate1D(), "x plain", mask="joined"),
     "batch_split": Case(L.BatchSplit(2), "x", mask="split"),
