@@ -6,13 +6,16 @@ TensorFlow (beyond the Keras backend) nor bert4keras, whose bridge is `keras_ext
 
 from keras_extras import (
     activations,
+    categorical,
     initializers,
     layers,
     losses,
+    low_rank,
     ops,
     optimizers,
     postprocess,
     similarity,
+    smooth,
     tokenization,
     training,
 )
@@ -23,13 +26,16 @@ __version__ = "0.1.0"
 __all__ = [
     "Model",
     "activations",
+    "categorical",
     "initializers",
     "layers",
     "losses",
+    "low_rank",
     "ops",
     "optimizers",
     "postprocess",
     "similarity",
+    "smooth",
     "tokenization",
     "training",
 ]
