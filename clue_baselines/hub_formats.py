@@ -76,7 +76,7 @@ def pair(row: dict) -> dict:
 
 
 def sentence(row: dict) -> dict:
-    """IFLYTEK, TNEWS."""
+    """IFLYTEK."""
     return {"sentence": row["sentence"]}
 
 
@@ -91,16 +91,10 @@ def csl(row: dict) -> dict:
     return {"id": row["corpus_id"], "abst": row["abst"], "keyword": list(row["keyword"])}
 
 
-def tnews(rows: list[dict], split: str) -> dict[str, str]:
-    """With the labels' names beside them, and without keywords."""
-    written = one_by_one(sentence, tuple(TNEWS))(rows, split)[split]
-    found = [json.loads(line) | {"keywords": ""} for line in written.split("\n")[:-1]]
-    return {split: lines(r | label_name(r) for r in found)}
-
-
-def label_name(row: dict) -> dict:
-    """What TNEWS' files have beside the label."""
-    return {"label_desc": TNEWS[row["label"]]} if "label" in row else {}
+def tnews(row: dict) -> dict:
+    """With the label's name beside it, and without keywords."""
+    name = {"label_desc": list(TNEWS.values())[row["label"]]} if row["label"] >= 0 else {}
+    return name | {"sentence": row["sentence"], "keywords": ""}
 
 
 def c3(rows: list[dict], split: str) -> dict[str, str]:
@@ -159,7 +153,7 @@ def items(answers: dict | list[dict], key: str) -> list:
 
 TEST_11 = (("train", "train"), ("validation", "dev"), ("test", "test1.1"))
 FORMATS = {
-    "tnews": Format("tnews", tnews),
+    "tnews": Format("tnews", one_by_one(tnews, tuple(TNEWS))),
     "iflytek": Format("iflytek", one_by_one(sentence, tuple(map(str, range(119))))),
     "afqmc": Format("afqmc", one_by_one(pair, ("0", "1"))),
     "ocnli": Format("ocnli", one_by_one(pair, INFERENCE)),
