@@ -136,8 +136,12 @@ def test_merge_unmerge_remove(trained, tmp_path):
     assert "call" not in vars(model.get_layer("Embedding-Token"))
     trained_now = [w.path for w in model.trainable_weights]
     assert trained_now == [w.path for w in fresh.trainable_weights]
-    losses = train(model, 2)
-    assert losses[1] < losses[0]
+    start = [w.numpy() for w in model.weights]
+    train(model, 1)
+    moved = [
+        w.path for w, old in zip(model.weights, start, strict=True) if (w.numpy() != old).any()
+    ]
+    assert "Transformer-0-MultiHeadSelfAttention/q_dense/kernel" in moved
     with pytest.raises(ValueError, match="add_low_rank first"):
         merge_low_rank(model)
 
@@ -200,11 +204,9 @@ def test_what_does_not_fit(trained, tmp_path):
         "v_dense has factors, but not in the file": None,
     }
     for message, model in cases.items():
-        if "rank=2" in message:
-            save_low_rank(make_with(rank=4), path)
+        if model is None:
+            save_low_rank(make_with(rank=4) if "rank=2" in message else wide, path)
             model = trained["model"]
-        elif "not in the file" in message:
-            save_low_rank(wide, path)
         with pytest.raises(ValueError, match=message):
             load_low_rank(model, path)
         assert "low_rank" not in "".join(w.path for w in other.weights)
