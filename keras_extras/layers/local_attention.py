@@ -22,8 +22,8 @@ class LocalAttention(LongAttention):
         ``i − window//2 ≤ j < i − window//2 + window``      otherwise.
 
     Causal attention to at most `window` positions is full attention. Time and memory grow
-    as length × window: the sequence is cut into blocks of the window (half of it, if not causal),
-    and each is scored against itself and its neighbours alone.
+    as length × window: the sequence is cut into blocks of a quarter of the window, and each is
+    scored against itself and the neighbours that it sees, five blocks at most.
 
     Args:
         heads, head_size, and all others: as in `MultiHeadAttention`.
@@ -60,13 +60,24 @@ class LocalAttention(LongAttention):
         if sinusoidal is not None:
             q, k = apply_rotary_position_embeddings(sinusoidal, q, k)
         length = ops.shape(q)[1]
-        size = smaller(self.window if self.causal else max(self.window // 2, 1), length)
+        before = self.window - 1 if self.causal else self.window // 2
+        after = self.window - 1 - before
+        quarter = (self.window + 3) // 4
+        # blocks that are seen; at least one, for Keras warns of a softmax over a single key
+        earlier, later = max(-(-before // quarter), 1), -(-after // quarter)
+        size = smaller(quarter, length)
         count = (length + size - 1) // size
-        around = lambda x: self._with_neighbours(blocks(x, size, count))  # noqa: E731
+
+        def around(x):
+            """Each block ``(batch, count, size, …)`` between the ones that it sees."""
+            x = blocks(x, size, count)
+            x = ops.pad(x, [(0, 0), (earlier, later)] + [(0, 0)] * (len(x.shape) - 2))
+            parts = [x[:, i : i + count] for i in range(earlier + 1 + later)]
+            return ops.concatenate(parts, axis=2)
 
         q_ids = ops.reshape(ops.arange(count * size, dtype="int32"), (count, size))
-        k_ids = q_ids[:, :1] - size + ops.arange((2 if self.causal else 3) * size, dtype="int32")
-        before, after = (self.window - 1, 0) if self.causal else self._sides()
+        k_ids = ops.arange((earlier + 1 + later) * size, dtype="int32") - earlier * size
+        k_ids = q_ids[:, :1] + k_ids
         distance = distances(q_ids, k_ids)
         visible = ops.logical_and(distance <= before, distance >= -after)
         if shown is None:
@@ -85,18 +96,6 @@ class LocalAttention(LongAttention):
         weights = ops.reshape(weights, (-1, *ops.shape(weights)[2:]))
         o = ops.einsum("bhqk,bkhd->bqhd", weights, ops.reshape(v, (-1, *ops.shape(v)[2:])))
         return ops.reshape(o, (-1, count * size, self.heads, self.head_size))[:, :length]
-
-    def _sides(self):
-        """How many positions are seen before and after one's own, if not causal."""
-        return self.window // 2, self.window - 1 - self.window // 2
-
-    def _with_neighbours(self, x):
-        """Each block ``(batch, count, size, …)`` between the ones that it sees."""
-        nothing = ops.zeros_like(x[:, :1])
-        parts = [ops.concatenate([nothing, x[:, :-1]], axis=1), x]
-        if not self.causal:
-            parts.append(ops.concatenate([x[:, 1:], nothing], axis=1))
-        return ops.concatenate(parts, axis=2)
 
     def get_config(self):
         return {**super().get_config(), "window": self.window}
