@@ -133,7 +133,7 @@ class XPos(RotaryPosition):
     instead of fading: hide them. kexue.fm/archives/9431 writes one ξ for all pairs: `decay`.
 
     Exponents count from the middle of the keys, which changes no score and keeps the factors
-    representable: in float32 to some 100,000 tokens, in float16 to some 8,000.
+    representable: in float32 to some 60,000 tokens, in float16 to some 8,000.
 
     Args:
         gamma: γ, 0.4 by default.
