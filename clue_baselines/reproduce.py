@@ -125,9 +125,9 @@ def jobs_of(row: Known, tasks: list[str], seeds: int, more: list[str]) -> list[r
 
 
 def listing(seeds: int, output: Path) -> str:
-    """All rows as a table: weights, published scores, estimated GPU hours, runs that are there."""
+    """All rows: weights, published scores, estimated GPU hours, and runs on the official data."""
     lines = [f"Rows for {seeds} seeds; hours of one GPU are estimated, none was measured."]
-    runs = finished_runs(output)
+    runs = [run for run in finished_runs(output) if run.task in TASKS]
     for name in CONTENT["rows"]:
         row = known(name)
         lines.append(f"\n{name}: {row.row.model}, {row.row.by} (source {row.row.source})")
@@ -145,7 +145,7 @@ def listing(seeds: int, output: Path) -> str:
             f"  estimate  {sum(hours.values()):.0f} GPU hours: "
             + ", ".join(f"{task} {h:.1f}" for task, h in hours.items())
         )
-        done = {(r.task, r.seed) for r in runs if r.name == name}
+        done = {(r.task, r.seed) for r in runs if r.name == name and not beside.notes_on(r)}
         of_all = f"{len(done)} of {len(tasks) * seeds} runs in {output}"
         lines.append(f"  state     {of_all}" if done else "  state     not run")
     return "\n".join(lines)

@@ -61,6 +61,7 @@ def test_hours_by_hand():
 
 def test_the_list(tmp_path, capsys):
     make_run(tmp_path, "tnews", "bert-base-seed0", 0.57, n=10000, train_rows=53360)
+    make_run(tmp_path, "wsc", "bert-base-seed0", 0.9, n=304, train_rows=100)  # does not count
     reproduce.main(["--list", "--output", str(tmp_path)])
     said = capsys.readouterr().out
     assert "hours of one GPU are estimated, none was measured" in said
