@@ -171,7 +171,7 @@ class SentenceEmbeddings(Task):
         try:
             kernel, bias = compute_kernel_bias(outputs, self.settings.whitening_dim or None)
         except ValueError as error:
-            raise DataError(f"--method whitening: {error}") from None
+            raise DataError(f"--method whitening: {error} (--whitening-dim)") from None
         return (outputs + bias) @ kernel
 
     def predict(self, record, examples, outputs):
