@@ -58,6 +58,7 @@ MODELS = {
 
 #: The last layer norm gets an offset: like those of trained models, the vectors of all tokens have
 #: much in common, and GlobalPointer unlearns in tens of steps, not in hundreds, to find all spans.
+#: Long vectors let scores move faster: AdaFactor changes a weight by 0.05 % of its size a step.
 MAKE_MODEL = """
 import json, sys
 import keras
@@ -68,6 +69,7 @@ bert = build_transformer_model(config, model=model, return_keras_model=False, **
 norm = bert.layers.get(f"Transformer-{bert.num_hidden_layers - 1}-FeedForward-Norm")
 if norm is not None:
     norm.beta.assign(keras.random.normal(norm.beta.shape))
+    norm.gamma.assign(4 * keras.ops.ones(norm.gamma.shape))
 bert.save_weights_as_checkpoint(checkpoint)
 """
 
@@ -131,9 +133,14 @@ def make_clue(data: Path, target: Path, rows: int):
         else:
             write_lines(target / "chid" / file.name, head(file, max(rows // 15, 2)))
     for file in (data / "cmrc2018").glob("*.json"):
+        if file.stem == "dev":
+            continue
         content = json.loads(file.read_text(encoding="utf-8"))
-        content["data"] = content["data"][: max(rows // 20, 2)]
+        content["data"] = content["data"][:1]
         write(target / "cmrc2018" / file.name, json.dumps(content, ensure_ascii=False))
+    # The script saves weights only if it finds an answer exactly, which random weights learn for
+    # the questions that they are trained on.
+    shutil.copy(target / "cmrc2018/train.json", target / "cmrc2018/dev.json")
 
 
 def make_example_data(clue: Path, examples: Path, root: Path, rows: int):
@@ -249,13 +256,7 @@ CLUE = [
     # it takes the text of every span found and fails where one starts at [CLS]: its first epoch
     # must be long enough to unlearn the spans of random weights
     Script("cluener", ("cluener_predict.json",), "best f1"),
-    # no exact match after one epoch from random weights, and it saves weights only above best
-    Script(
-        "cmrc2018",
-        ("cmrc2018_predict.json",),
-        "val_acc",
-        edits=(("best_val_acc = 0.", "best_val_acc = -1."),),
-    ),
+    Script("cmrc2018", ("cmrc2018_predict.json",), "val_acc", epochs=600),
     Script("chid", ("chid10_predict.json", "chid11_predict.json"), "val_acc"),
     Script("c3", ("c310_predict.json", "c311_predict.json"), "val_acc"),
 ]
@@ -423,8 +424,8 @@ ABOUT = """# Scripts of 2020-2023 on Keras 3
     python -m keras_extras.bert4keras script.py [arguments of the script]
 
 runs a script that was written for bert4keras on Keras 2.3 or tf.keras, unchanged. All that this
-changes in Keras is listed in [legacy.py](keras_extras/bert4keras/legacy.py); without this command
-nothing of Keras is changed.
+changes in Keras is listed in [legacy](keras_extras/bert4keras/legacy/__init__.py); without this
+command nothing of Keras is changed.
 
 The tables are written by
 
@@ -437,10 +438,12 @@ The scripts are those of github.com/bojone/CLUE-bert4keras and github.com/bojone
 with other paths, one epoch, at most three steps where a script gives their number, and the further
 edits named in the table. They run on random checkpoints of {layers} layers of {size} units (with
 Google's vocabulary) and on the first {rows} rows of CLUE's files (OCNLI's training part for
-CMNLI's, which is not to be had; all of CLUENER's training part; CHID's is not the official one), so
-the scores say nothing; "runs" means that a script trains, evaluates, reloads its weights and writes
-its predictions where it does so. Examples whose data is not in CLUE run on data of the same form
-made from CLUE's texts; those for several GPUs ran on one device.
+CMNLI's, which is not to be had; all of CLUENER's training part; CHID's is not the official one;
+cmrc2018.py saves weights once it finds an answer exactly, so it trains for {cmrc} epochs on the
+first passage and is evaluated on that too), so the scores say nothing; "runs" means that a script
+trains, evaluates, reloads its weights and writes its predictions where it does so. Examples whose
+data is not in CLUE run on data of the same form made from CLUE's texts; those for several GPUs ran
+on one device.
 
 What does not run: optimizers written by overriding `get_updates` or `_resource_apply_dense`
 (refused with the way to go), `tf.Session.run` and `tf.placeholder`, `multi_gpu_model`, weights
@@ -487,6 +490,7 @@ def main():
             ABOUT.format(
                 layers=BERT["num_hidden_layers"],
                 size=BERT["hidden_size"],
+                cmrc=next(s.epochs for s in CLUE if s.name == "cmrc2018"),
                 rows=options.rows,
                 versions=versions(environment),
             ).strip()
