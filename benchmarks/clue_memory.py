@@ -8,7 +8,8 @@ It writes a BERT with random weights as a TensorFlow checkpoint and as model.saf
 a process of its own for each task, the task's model is loaded from one of them in turn and trained
 by its default recipe for one update: batches of its default size, as many as it accumulates,
 every row at its full length (texts of the shipped sample, repeated until they fill it). The table
-shows the peak memory of the process. --models keeps the written models for the next time.
+shows the peak memory of the process. --models keeps the written models for the next time, and
+--batch-size takes smaller batches, more of them for one update.
 """
 
 import argparse
@@ -39,6 +40,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK")
     parser.add_argument("--size", choices=SIZES, default="base", help="of the BERT")
+    parser.add_argument("--batch-size", default="0", metavar="N", help="instead of the default")
     parser.add_argument("--models", type=Path, help="where the models are kept")
     parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--step", nargs=2, metavar=("TASK", "MODEL"), help=argparse.SUPPRESS)
@@ -46,12 +48,12 @@ def main():
     if asked.write:
         write_models(asked.write, SIZES[asked.size])
     elif asked.step:
-        print(json.dumps(step(*asked.step)))
+        print(json.dumps(step(*asked.step, int(asked.batch_size))))
     else:
-        table(asked.tasks, asked.size, asked.models)
+        table(asked.tasks, asked.size, asked.models, asked.batch_size)
 
 
-def table(names: list[str], size: str, kept: Path | None):
+def table(names: list[str], size: str, kept: Path | None, batch_size: str):
     """Runs every task in a process of its own and prints the table."""
     from clue_baselines.tasks import TASKS, chosen
 
@@ -63,7 +65,9 @@ def table(names: list[str], size: str, kept: Path | None):
         print("|---|---|---|---|---|---|", flush=True)
         for task in chosen(names):
             kind = list(FORMATS)[TASKS.index(task) % 2]
-            said = json.loads(run("--step", task, str(Path(folder) / kind)).splitlines()[-1])
+            model = str(folder / kind)
+            said = run("--step", task, model, "--batch-size", batch_size).splitlines()[-1]
+            said = json.loads(said)
             print(f"| {task} | {said['shape']} | {said['batches']} | {kind} | {said['gib']:.1f} | "
                   f"{said['recipe']} |", flush=True)  # fmt: skip
 
@@ -95,7 +99,7 @@ def write_models(folder: Path, size: dict):
         bert.save_weights_as_checkpoint(str(folder / name / file))
 
 
-def step(name: str, model_folder: str) -> dict:
+def step(name: str, model_folder: str, batch_size: int) -> dict:
     """One update of a task; what the table shows of it."""
     import keras
     import numpy as np
@@ -106,6 +110,9 @@ def step(name: str, model_folder: str) -> dict:
 
     kind = task_class(name)
     settings = kind.options(**kind.defaults)
+    if batch_size:
+        settings.accumulate = settings.accumulate * settings.batch_size // batch_size
+        settings.batch_size = batch_size
     task = kind(settings)
     source = data.find(name, "sample")
     tokenizer = backbone.tokenizer_for(model_folder, source, [], task.tokens)
