@@ -18,10 +18,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from clue_baselines import beside, run
-from clue_baselines.data import DataError
+from clue_baselines import run
+from clue_baselines.data import OFFICIAL, DataError
 from clue_baselines.finished import finished_runs
-from clue_baselines.published import OFFICIAL, Row, named
+from clue_baselines.report import beside
+from clue_baselines.report.published import Row, named
 from clue_baselines.settings import parse
 from clue_baselines.tasks import TASKS, chosen, task_class
 

@@ -14,7 +14,6 @@ from clue_baselines.data import DataError, Record
 from clue_baselines.predictions import test_ids as ids_of
 from clue_baselines.predictions import write_predictions
 from clue_baselines.settings import Settings
-from clue_baselines.task import Task
 from clue_baselines.tnews import Tnews
 
 SCRIPT = Path(experiment.__file__).parent / "tnews.py"
@@ -112,7 +111,7 @@ def test_predictions_must_fit_the_test_set(tmp_path):
         assert not list(tmp_path.iterdir())
     write_predictions(path, good, ["1", "0"])
     assert path.read_bytes() == b'{"id": "0", "label": "100"}\n{"id": "1", "label": "101"}\n'
-    assert ids_of(Task(Settings()), [Record(id=3), Record(id="4")]) == ["3", "4"]
+    assert ids_of(Tnews(Settings()), [Record(id=3), Record(id="4")]) == ["3", "4"]
     path = tmp_path / "chid10_predict.json"
     with pytest.raises(DataError, match="chid10_predict.json is not written: 1 test ids"):
         write_predictions(path, [{"#idiom000000#": 3}], ["#idiom000000#", "#idiom000001#"], True)

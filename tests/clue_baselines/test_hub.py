@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from clue_baselines import data, hub
-from clue_baselines.data import DataError
-from clue_baselines.hub import COMMIT
+from clue_baselines import data
+from clue_baselines.data import DataError, hub
+from clue_baselines.data.hub import COMMIT
 from clue_baselines.tasks import task_class
 
 pyarrow = pytest.importorskip("pyarrow")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clue_baselines import data, hub, inventory, published
-from clue_baselines.data import DataError, Source
+from clue_baselines import data
+from clue_baselines.data import DataError, Source, hub, inventory
 from clue_baselines.tasks import TASKS, task_class
 
 LINES = ("tnews", "iflytek", "afqmc", "ocnli", "cmnli", "wsc", "csl", "cluener", "chid")
@@ -30,7 +30,7 @@ def counts(folder):
         kind = task_class(name)
         task = kind(kind.options(**kind.defaults))
         source = Source(folder / name, "folder")
-        known = [split for split in published.OFFICIAL[name] if split in ("train", "dev")]
+        known = [split for split in data.OFFICIAL[name] if split in ("train", "dev")]
         splits = [*known, *(split for split in task.submissions if source.has(split))]
         found[name] = {split: len(task.read(source, split)) for split in splits}
     return found
@@ -39,7 +39,7 @@ def counts(folder):
 def test_official_numbers_cover_every_task_and_submission():
     for name in TASKS:
         kind = task_class(name)
-        assert {"train", "dev", *kind.submissions} == set(published.OFFICIAL[name]), name
+        assert {"train", "dev", *kind.submissions} == set(data.OFFICIAL[name]), name
 
 
 def test_what_is_right_and_what_is_not(folder, monkeypatch, capsys):

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import pytest
 
 from clue_baselines import report
-from clue_baselines.published import Cell, Row, published, ranks
+from clue_baselines.report.published import Cell, Row, published, ranks
 
 CLASSIFICATION = "iflytek tnews afqmc cmnli ocnli wsc csl".split()
 ELEVEN = [*CLASSIFICATION, "cmrc2018", "c3", "chid", "cluener"]

@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from clue_baselines import beside, report, reproduce, run
+from clue_baselines import report, reproduce, run
 from clue_baselines.data import DataError
 from clue_baselines.finished import finished_runs
-from clue_baselines.published import named, published
+from clue_baselines.report import beside
+from clue_baselines.report.published import named, published
 from clue_baselines.settings import parse
 from clue_baselines.tasks import TASKS, task_class
 from tests.clue_baselines.test_report import make_run

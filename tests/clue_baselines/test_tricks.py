@@ -11,10 +11,10 @@ import pytest
 from clue_baselines import backbone, data, experiment, trained, tricks
 from clue_baselines.data import DataError
 from clue_baselines.finished import Run
+from clue_baselines.report.trick_table import table, text
 from clue_baselines.settings import Settings
 from clue_baselines.tasks import TASKS, task_class
 from clue_baselines.tnews import Tnews
-from clue_baselines.trick_table import table, text
 from keras_extras.training.adversarial import FGM, AdversarialModel
 from tests.clue_baselines.conftest import CONFIG
 

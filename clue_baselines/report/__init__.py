@@ -17,11 +17,11 @@ import csv
 import json
 from pathlib import Path
 
-from clue_baselines import beside, page, trick_table
-from clue_baselines.beside import notes_on
 from clue_baselines.data import DataError
 from clue_baselines.finished import Run, finished_runs
-from clue_baselines.published import MEANS, NAMES, Cell, Row, named, published, ranks
+from clue_baselines.report import beside, page, trick_table
+from clue_baselines.report.beside import notes_on
+from clue_baselines.report.published import MEANS, NAMES, Cell, Row, named, published, ranks
 from clue_baselines.results import mean_and_deviation
 from clue_baselines.tasks import TASKS, chosen
 
@@ -159,7 +159,3 @@ def mistakes_of(runs: list[Run], task: str) -> tuple[str, list[dict]]:
     path = best.folder / "mistakes.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     return best.folder.name, found
-
-
-if __name__ == "__main__":
-    main()

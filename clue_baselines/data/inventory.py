@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clue_baselines import data, hub
-from clue_baselines.data import DataError, Source
-from clue_baselines.published import OFFICIAL
+from clue_baselines import data
+from clue_baselines.data import OFFICIAL, DataError, Source, hub
 from clue_baselines.tasks import chosen, task_class
 
 KINDS = {

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from clue_baselines.data import OFFICIAL
 from clue_baselines.finished import Run
-from clue_baselines.published import OFFICIAL, Row
+from clue_baselines.report.published import Row
 from clue_baselines.results import mean_and_deviation
 from clue_baselines.tasks import TASKS
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from clue_baselines.published import MEANS, SOURCES, Cell, Row, ranks
+from clue_baselines.report.published import MEANS, SOURCES, Cell, Row, ranks
 from clue_baselines.tasks import TASKS
 
 LONGEST = 300  # characters of an example's texts

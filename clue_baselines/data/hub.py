@@ -18,7 +18,7 @@ import urllib.request
 from pathlib import Path
 
 from clue_baselines.data import DataError, sha256
-from clue_baselines.hub_formats import FORMATS
+from clue_baselines.data.hub_formats import FORMATS
 
 DATASET = "clue/clue"
 COMMIT = "28178267a609dd08bdc703dd6c931dfc2c2f4431"  # all tasks as parquet, 2024-01-17

@@ -1,8 +1,6 @@
 """Published scores on CLUE, each with its source, and what keeps them from being compared.
 
-The numbers are in `published.json`: rows of scores in percent and their sources. `official.json`
-says how many records each official file has (of c3 and cmrc2018 questions, of chid groups of
-passages; rows without an agreed label are not counted).
+The numbers are in `published.json`: rows of scores in percent and their sources.
 """
 
 import json
@@ -15,11 +13,8 @@ from clue_baselines.data import DataError
 
 CONTENT = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 SOURCES: dict[str, dict] = CONTENT["sources"]
-OFFICIAL: dict[str, dict[str, int]] = json.loads(
-    Path(__file__).with_name("official.json").read_text(encoding="utf-8")
-)
 NAMES: dict[str, dict] = json.loads(
-    Path(__file__).with_name("reproduce.json").read_text(encoding="utf-8")
+    (Path(__file__).parent.parent / "reproduce.json").read_text(encoding="utf-8")
 )["rows"]
 
 

@@ -1,0 +1,3 @@
+from clue_baselines.data.inventory import main
+
+main()

@@ -1,0 +1,3 @@
+from clue_baselines.report import main
+
+main()
