@@ -10,8 +10,16 @@ and workers, with Keras 3.12 (TensorFlow 2.20) on one device;
 import keras
 from keras.src.losses.loss import apply_mask
 from keras.src.models.functional import Functional
+from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
-__all__ = ["PRIVATE_NAMES", "Functional", "lowest_optimizer_class", "mask_of", "merged_weights"]
+__all__ = [
+    "PRIVATE_NAMES",
+    "Functional",
+    "UntunedBatches",
+    "lowest_optimizer_class",
+    "mask_of",
+    "merged_weights",
+]
 
 # class: attributes of it or of its instances that the room `training` uses
 PRIVATE_NAMES = {
@@ -63,3 +71,19 @@ def lowest_optimizer_class() -> type:
     from keras.src.backend.tensorflow.optimizer import TFOptimizer
 
     return TFOptimizer
+
+
+class UntunedBatches(PyDatasetAdapter):
+    """Batches of a `keras.utils.PyDataset` for TensorFlow, read without tf.data's autotuning.
+
+    There is nothing to tune in a Python generator, and the tuner costs time: it sleeps 10, 20, 40 …
+    ms between its rounds, and a pass over the data ends no sooner than it wakes up. Keras takes
+    such an adapter in the place of the data.
+    """
+
+    def get_tf_dataset(self):
+        import tensorflow as tf
+
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return super().get_tf_dataset().with_options(options)

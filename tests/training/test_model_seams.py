@@ -5,7 +5,11 @@ import numpy as np
 import tensorflow as tf
 
 import keras_extras
-from keras_extras.training.keras_seams import PRIVATE_NAMES, lowest_optimizer_class
+from keras_extras.training.keras_seams import (
+    PRIVATE_NAMES,
+    UntunedBatches,
+    lowest_optimizer_class,
+)
 from keras_extras.training.replica_optimizer import OwnCopy, reducing_first, stepping_alone
 
 
@@ -62,3 +66,36 @@ def test_views_share_the_state():
     assert int(optimizer.iterations.numpy()) == 2
     assert abs(float(weight.numpy()[0]) - 0.8) < 1e-5
     assert type(stepping_alone(stepping_alone(optimizer))) is type(stepping_alone(optimizer))
+
+
+class Pairs(keras.utils.PyDataset):
+    """Three batches of two."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return np.full((2, 3), index, "float32"), np.array([[0], [1]])
+
+
+def test_batches_are_read_without_autotuning():
+    untuned = UntunedBatches(Pairs()).get_tf_dataset()
+    assert untuned.options().autotune.enabled is False
+    untuned = [x[:, 0].tolist() for x, _ in untuned.as_numpy_iterator()]
+    assert untuned == [[0, 0], [1, 1], [2, 2]]
+
+
+def test_a_dataset_is_trained_on_as_keras_does():
+    weights = []
+    for kind in (keras.Model, keras_extras.Model):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((3,))
+        model = kind(inputs, keras.layers.Dense(1, activation="sigmoid")(inputs))
+        model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy", metrics=["accuracy"])
+        options = {"shuffle": False, "class_weight": {0: 1.0, 1: 3.0}, "verbose": 0}
+        history = model.fit(Pairs(), epochs=2, validation_data=Pairs(), **options).history
+        numbers = [*history["loss"], *history["val_loss"], *model.evaluate(Pairs(), verbose=0)]
+        outputs = model.predict(Pairs(), verbose=0)
+        weights.append([*model.get_weights(), np.array(numbers), outputs])
+    for keras_own, ours in zip(*weights, strict=True):
+        np.testing.assert_allclose(ours, keras_own, rtol=1e-6)
