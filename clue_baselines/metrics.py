@@ -19,8 +19,9 @@ def mean_recall(truths: Sequence[int], predictions: Sequence[int]) -> tuple[floa
 
     The classes are those of `truths`; the error is ``sqrt(Σ p_c (1 - p_c) / n_c) / classes``.
 
-    >>> mean_recall([0, 0, 1, 1], [0, 0, 0, 1])
-    (0.75, 0.17677669529663687)
+    >>> score, error = mean_recall([0, 0, 1, 1], [0, 0, 0, 1])
+    >>> score, round(error, 4)
+    (0.75, 0.1768)
     """
     rights: dict[int, list[bool]] = {}
     for truth, prediction in zip(truths, predictions, strict=True):

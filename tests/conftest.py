@@ -7,6 +7,7 @@ bert4keras on tf_keras, Hugging Face transformers on torch, and our own code on 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,13 @@ def _peer(variable: str, default: Path | None, what: str, probe: str) -> str:
     if os.environ.get("KERAS_EXTRAS_REQUIRE_PEERS") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c():
+    """Programs that tests start can be stopped by SIGINT, which a shell's `&` has them ignore."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -80,10 +80,7 @@ def gone(pid):
 def test_command_line_and_its_end_by_a_signal(script, number):
     # by its path: `-m` would first import the whole package
     command = [sys.executable, sys.modules[launch.__module__].__file__, script(FAIL), "never"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it
-    process = subprocess.Popen(command, **pipes)
-    signal.signal(signal.SIGINT, before)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     pid = int(process.stdout.readline().split()[-1])
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)

@@ -21,7 +21,7 @@ def reshape(tensor, *args):
     The second form replaces the single axis ``axis1`` by the axes ``shape1``, and so on; each
     ``shape`` may hold one -1.
 
-    >>> int_shape(reshape(np.zeros((2, 5, 12)), (3, 4), -1))
+    >>> tuple(reshape(ops.zeros((2, 5, 12)), (3, 4), -1).shape)
     (2, 5, 3, 4)
     """
     if len(args) == 1:
