@@ -121,7 +121,7 @@ def jobs_of(row: Known, tasks: list[str], seeds: int, more: list[str]) -> list[r
             flags = [*row.command_flags(task), *more]
             jobs += run.jobs_of(task, seeds, row.name, False, flags)
     if not jobs:
-        raise DataError(f"{row.name} was not published for {', '.join(tasks)}.")
+        raise DataError(f"{row.name} has no score or no recipe for {', '.join(tasks)}.")
     return jobs
 
 
@@ -147,6 +147,7 @@ def listing(seeds: int, output: Path) -> str:
             + ", ".join(f"{task} {h:.1f}" for task, h in hours.items())
         )
         done = {(r.task, r.seed) for r in runs if r.name == name and not beside.notes_on(r)}
+        done = {(task, seed) for task, seed in done if task in tasks and seed < seeds}
         of_all = f"{len(done)} of {len(tasks) * seeds} runs in {output}"
         lines.append(f"  state     {of_all}" if done else "  state     not run")
     return "\n".join(lines)

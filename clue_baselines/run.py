@@ -142,20 +142,22 @@ def look_for_result(job: Job):
 def difference(job: Job, folder: Path) -> str:
     """In which setting a run is not the one that is asked for; empty if it is."""
     content = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    stored, seen = content["settings"], content.get("data", {}).get("kind")
-    if seen == "sample" and not job.settings.data and os.environ.get("CLUE_DATA"):
+    stored, kind = content["settings"], content.get("data", {}).get("kind")
+    if kind == "sample" and not job.settings.data and os.environ.get("CLUE_DATA"):
         return "on the invented sample, and now CLUE_DATA is set"
     for key, wanted in asdict(job.settings).items():
-        if key not in OF_NO_MATTER and stored.get(key, wanted) != wanted:
-            return f"with --{key.replace('_', '-')} {stored[key]}, not {wanted}"
+        seen = stored.get(key, 0 if key in tricks.STRENGTHS else wanted)  # of older runs
+        if key not in OF_NO_MATTER and seen != wanted:
+            return f"with --{key.replace('_', '-')} {seen}, not {wanted}"
     return ""
 
 
 def work_to_the_end(jobs: list[Job]) -> int:
     """Runs the jobs and summarizes them; returns how many failed. Ctrl-C says how to go on."""
-    for name in ("SIGTERM", "SIGHUP"):  # a closed terminal stops the run as Ctrl-C does
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # a closed terminal stops the run as Ctrl-C does
+        number = getattr(signal, name, None)
+        if number and not (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+            signal.signal(number, signal.default_int_handler)
     try:
         failed = work(jobs)
     except KeyboardInterrupt:

@@ -72,6 +72,11 @@ def find(name: str, given: str = "", training: str = "") -> PairSource:
     """
     if training and training != name:
         own, other = find(name, given), find(training, given)
+        if own.kind != other.kind:
+            raise DataError(
+                f"{name} would come from the {own.kind} and {training} from the {other.kind}; give "
+                "one folder with both by --data or CLUE_DATA."
+            )
         return TransferSource(own.folder, own.kind, name, other)
     if name in CLUE:
         source = data.find(name, given)

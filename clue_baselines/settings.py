@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -236,8 +237,8 @@ def check(settings: Settings):
         "gradient_penalty",
         "logit_adjustment",
     ):
-        if getattr(settings, name) < 0:
-            raise DataError(f"--{name.replace('_', '-')} must not be negative.")
+        if not 0 <= getattr(settings, name) < math.inf:
+            raise DataError(f"--{name.replace('_', '-')} must be a number, and not negative.")
     for name in ("ema", "child_tuning", "layer_decay", "tailr"):
         if not 0 <= getattr(settings, name) < 1:
             raise DataError(f"--{name.replace('_', '-')} must be at least 0 and less than 1.")

@@ -107,5 +107,7 @@ def flags_of(text: str) -> list[str]:
             given = [] if strength is True else [f"{float(value or strength):g}"]
         except ValueError:
             raise DataError(f"{part}: the strength of a trick is a number.") from None
+        if given == ["0"]:
+            raise DataError(f"{part}: a trick of strength 0 is none.")
         flags += [flag(name), *given]
     return flags

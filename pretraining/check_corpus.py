@@ -44,8 +44,11 @@ def main(argv: list[str] | None = None):
         "--exclude", type=Path, required=True, help="folder with dev and test files"
     )
     options = parser.parse_args(argv)
-    held_back = HeldBack(sentences_of(options.exclude))
-    found = find(options.corpus, held_back)
+    try:
+        held_back = HeldBack(sentences_of(options.exclude))
+        found = find(options.corpus, held_back)
+    except (OSError, ValueError) as error:
+        sys.exit(f"ERROR: {error}")
     print(f"{len(found)} of {held_back.count} dev and test sentences stand in the training text.")
     for sentence in found[:10]:
         print(f"  {sentence}")

@@ -28,7 +28,7 @@ import numpy as np
 
 from keras_extras.tokenization import WordPieceTokenizer
 from keras_extras.vocabulary import load_vocab, save_vocab
-from pretraining.held_back import HeldBack, sentences_of
+from pretraining.held_back import SPLITS, SUFFIXES, HeldBack, sentences_of
 from pretraining.words import WordTokenizer
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -232,8 +232,8 @@ def fingerprint(path: Path, vocab: Path, exclude: Path | None, heldout: float) -
     """Changes with anything that a shard depends on."""
     digest = hashlib.sha256(path.read_bytes() + vocab.read_bytes())
     for file in sorted(exclude.rglob("*")) if exclude else []:
-        if file.is_file():
-            digest.update(f"{file.relative_to(exclude)} {file.stat().st_size}".encode())
+        if file.suffix in SUFFIXES and any(name in file.stem for name in SPLITS):
+            digest.update(file.read_bytes())
     digest.update(json.dumps([VERSION, heldout]).encode())
     return digest.hexdigest()
 
@@ -244,9 +244,13 @@ def build(options: argparse.Namespace) -> dict:
     lacking = [token for token in SPECIAL_TOKENS if token not in vocab]
     if lacking:
         raise CorpusError(f"{options.vocab} lacks {', '.join(lacking)}.")
+    if len(vocab) > 2**16:
+        raise CorpusError(f"{options.vocab} has {len(vocab)} tokens; 65536 is the most.")
+    if options.exclude:
+        next(sentences_of(options.exclude))  # complains here, not in the worker processes
     names = [path.name.split(".")[0] for path in options.texts]
     if len(set(names)) < len(names):
-        raise CorpusError("Two text files have the same name; rename one.")
+        raise CorpusError("Two text files have the same name up to the first dot; rename one.")
     shards = options.output / "shards"
     shards.mkdir(parents=True, exist_ok=True)
     settings = options.vocab, options.exclude, options.heldout

@@ -11,6 +11,7 @@ __all__ = ["HeldBack", "normalize", "sentences_of"]
 
 SHORTEST = 8  # characters; shorter sentences are everybody's
 SPLITS = ("dev", "test", "valid", "trial")
+SUFFIXES = (".json", ".tsv", ".txt", ".data")
 SENTENCE_END = re.compile(r"[。！？!?；;\n]")
 
 
@@ -55,11 +56,19 @@ class HeldBack:
 
 
 def sentences_of(folder: Path) -> Iterator[str]:
-    """All sentences of the dev and test files (JSON, JSON lines, TSV) under a folder."""
+    """All sentences of the dev and test files (JSON, JSON lines, TSV) under a folder.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    found = False
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".tsv", ".txt") and any(name in path.stem for name in SPLITS):
+        if path.suffix in SUFFIXES and any(name in path.stem for name in SPLITS):
+            found = True
             for text in texts_of(path):
                 yield from SENTENCE_END.split(text)
+    if not found:
+        raise ValueError(f"{folder} holds no dev or test file; --exclude names CLUE's data folder.")
 
 
 def texts_of(path: Path) -> Iterator[str]:

@@ -181,14 +181,23 @@ def make_optimizer(settings: Settings, steps: int, layers: int):
 
 
 def prepare_folder(settings: Settings, corpus: Path) -> Path:
-    """A new folder with settings.json, or that of the run to resume."""
+    """A new folder with settings.json, or that of the run to resume.
+
+    Raises:
+        DataError: the corpus is not the one that the interrupted run saw.
+    """
+    about = json.loads((corpus / "corpus.json").read_text(encoding="utf-8"))
     if settings.resume:
-        return Path(settings.resume)
+        folder = Path(settings.resume)
+        seen = json.loads((folder / "settings.json").read_text(encoding="utf-8"))["corpus"]
+        if seen != about:
+            raise DataError(f"{corpus} is not the corpus that {folder} was trained on.")
+        return folder
     name = settings.name or f"{Path(settings.model).stem}-seed{settings.seed}"
     folder = results.new_folder(Path(settings.output) / "pretraining", name)
     content = {
         "settings": asdict(settings),
-        "corpus": json.loads((corpus / "corpus.json").read_text(encoding="utf-8")),
+        "corpus": about,
         "machine": machine.describe(),
         "command": shlex.join(sys.argv),
     }

@@ -68,7 +68,10 @@ def report(name: str, folder: str, fetch: bool) -> bool:
     print(f"\n{name}")
     try:
         if fetch and not (Path(folder) / name).is_dir():
-            shutil.copytree(hub.fetch(name), Path(folder) / name)
+            unfinished = Path(folder) / f"{name}.part"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(hub.fetch(name), unfinished)
+            unfinished.replace(Path(folder) / name)
         source = data.find(name, folder)
     except (DataError, hub.Unavailable) as error:
         print(f"  missing: {error}")

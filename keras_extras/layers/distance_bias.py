@@ -114,6 +114,8 @@ class Sandwich(DistanceBias):
 
     def __init__(self, size: int = 128, scale: float | None = None, **kwargs):
         super().__init__(**kwargs)
+        if size < 2 or size % 2:
+            raise ValueError(f"size={size} must be even: sines and cosines come in pairs.")
         self.size = size
         self.scale = scale
 

@@ -59,6 +59,11 @@ class LocalAttention(LongAttention):
     def attend(self, q, k, v, shown, sinusoidal, training):
         if sinusoidal is not None:
             q, k = apply_rotary_position_embeddings(sinusoidal, q, k)
+        if None not in (q.shape[1], k.shape[1]) and q.shape[1] != k.shape[1]:
+            raise ValueError(
+                f"LocalAttention is self-attention, but there are {q.shape[1]} queries and "
+                f"{k.shape[1]} keys."
+            )
         length = ops.shape(q)[1]
         before = self.window - 1 if self.causal else self.window // 2
         after = self.window - 1 - before

@@ -37,6 +37,8 @@ class LogNScaling(AttentionPosition):
 
     def __init__(self, position=None, train_length: int = 512, **kwargs):
         super().__init__(**kwargs)
+        if train_length < 2:
+            raise ValueError(f"train_length={train_length} must be at least 2.")
         self.position = position_from(position)
         self.train_length = train_length
 

@@ -91,6 +91,9 @@ class ReRoPE(RotaryPosition):
         causal: skip the scores of the future, which a causal mask hides anyway.
         base, extension, mixing: as in `RotaryPosition`.
 
+    Raises:
+        ValueError: `window` is less than 1, or `step` is not from 0 to 1.
+
     >>> x = keras.ops.ones((2, 5, 3, 4))
     >>> tuple(ReRoPE(window=2)([x, x]).shape)
     (2, 3, 5, 5)
@@ -98,6 +101,8 @@ class ReRoPE(RotaryPosition):
 
     def __init__(self, window: int, step: float = 0.0, causal: bool = False, **kwargs):
         super().__init__(**kwargs)
+        if window < 1 or not 0 <= step <= 1:
+            raise ValueError(f"window={window} must be at least 1, and step={step} from 0 to 1.")
         self.window = window
         self.step = step
         self.causal = causal
@@ -141,6 +146,9 @@ class XPos(RotaryPosition):
         decay: one ξ in (0, 1] for all pairs instead.
         base, extension, mixing: as in `RotaryPosition`.
 
+    Raises:
+        ValueError: `decay` is not in (0, 1].
+
     >>> x = keras.ops.ones((2, 5, 3, 4))
     >>> tuple(XPos()([x, x]).shape)
     (2, 3, 5, 5)
@@ -150,6 +158,8 @@ class XPos(RotaryPosition):
         self, gamma: float = 0.4, scale_base: float = 512, decay: float | None = None, **kwargs
     ):
         super().__init__(**kwargs)
+        if decay is not None and not 0 < decay <= 1:
+            raise ValueError(f"decay={decay} must be more than 0 and at most 1.")
         self.gamma = gamma
         self.scale_base = scale_base
         self.decay = decay

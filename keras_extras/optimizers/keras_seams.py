@@ -100,8 +100,10 @@ class KerasSeams:
             update()
         elif on_tensorflow():
             GATE.condition = condition
-            update()
-            GATE.condition = None
+            try:
+                update()
+            finally:
+                GATE.condition = None
         elif keras.backend.backend() == "jax":
             assign_where(condition, update, [*variables, *self.variables])
         elif bool(condition):

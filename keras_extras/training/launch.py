@@ -151,7 +151,8 @@ def main(argv: Sequence[str] | None = None):
         parser.error("--workers must be at least 1.")
     if not os.path.isfile(given.script):
         parser.error(f"there is no script {given.script}.")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # also where Ctrl-C is ignored
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored behind a shell's `&`
+        signal.signal(number, signal.default_int_handler)
     raise SystemExit(launch([given.script, *given.arguments], given.workers))
 
 

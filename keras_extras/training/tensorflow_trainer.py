@@ -37,7 +37,7 @@ class TensorFlowTrainer:
             )
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        if is_dataset(x) and y is None and len(args) <= POSITIONAL:
+        if is_dataset(x) and len(args) <= POSITIONAL and alone(y, kwargs):
             shuffle = kwargs.get("shuffle", True)
             x = UntunedBatches(x, class_weight=kwargs.pop("class_weight", None), shuffle=shuffle)
         if is_dataset(kwargs.get("validation_data")):
@@ -45,7 +45,8 @@ class TensorFlowTrainer:
         return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        x = UntunedBatches(x) if is_dataset(x) and y is None else x
+        if is_dataset(x) and len(args) <= 2 and alone(y, kwargs):  # batch_size, verbose
+            x = UntunedBatches(x)
         return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
@@ -295,6 +296,11 @@ class TensorFlowTrainer:
 def is_dataset(x) -> bool:
     """Whether the data are a `PyDataset`."""
     return isinstance(x, keras.utils.PyDataset)
+
+
+def alone(y, arguments: dict) -> bool:
+    """Whether the data come without what Keras refuses beside a `PyDataset`."""
+    return y is None and arguments.get("sample_weight") is None
 
 
 def is_finite(gradient):

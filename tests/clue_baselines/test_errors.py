@@ -86,7 +86,7 @@ def test_checkpoint_of_another_shape(clue, pretrained):
         (["--maxlen", 65], "--maxlen 65 is more than the model's 64 positions"),
         (["--maxlen", 3], "--maxlen must be at least 4"),
         (["--epochs", 0], "--epochs must be at least 1"),
-        (["--limit", -1], "--limit must not be negative"),
+        (["--limit", -1], "--limit must be a number, and not negative"),
         (["--seed", 1, 1], "--seed lists a seed twice"),
         (["--strategy", "everything"], "Unknown strategy 'everything'"),
         (["--data", "/nowhere"], "no folder /nowhere/tnews"),

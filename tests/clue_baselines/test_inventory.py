@@ -100,7 +100,7 @@ def test_the_command():
         [sys.executable, "-m", "clue_baselines.data", "--tasks", "news"],
         capture_output=True,
         text=True,
-        cwd=Path(data.__file__).parent.parent,
+        cwd=Path(data.__file__).parent.parent.parent,
     )
     assert done.returncode == 1
     assert done.stderr.startswith("ERROR: There is no task 'news'; the tasks are tnews, ")

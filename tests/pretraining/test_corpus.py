@@ -91,3 +91,12 @@ def test_bad_input_is_said_in_one_sentence(texts, tmp_path, trouble):
     with pytest.raises(SystemExit, match="^ERROR: "):
         corpus.main(command)
     assert not (tmp_path / "out/corpus.json").exists()
+
+
+def test_a_benchmark_that_is_not_there_is_not_nothing(texts, built, tmp_path):
+    command = arguments(texts, tmp_path)
+    command[command.index("--exclude") + 1] = str(tmp_path / "typo")
+    with pytest.raises(SystemExit, match="^ERROR: .* holds no dev or test file"):
+        corpus.main(command)
+    with pytest.raises(SystemExit, match="^ERROR: .* holds no dev or test file"):
+        check_corpus.main([str(built), "--exclude", str(tmp_path / "typo")])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import keras
@@ -132,6 +133,11 @@ def test_interrupted_and_resumed_is_uninterrupted(built, config, tmp_path, monke
     assert exit.value.code == 130 and "--resume" in capsys.readouterr().err
     parts = tmp_path / "parts/pretraining/tiny-seed0"
     assert not (parts / "model").exists()
+    another = shutil.copytree(built, tmp_path / "another")
+    about = json.loads((another / "corpus.json").read_text(encoding="utf-8"))
+    (another / "corpus.json").write_text(json.dumps(about | {"rare": 2}))
+    with pytest.raises(SystemExit, match="is not the corpus that"):
+        train.main([str(another), "--resume", str(parts)])
     train.main([str(built), "--resume", str(parts)])
     for ours, theirs in zip(weights_of(parts / "model"), weights_of(whole / "model"), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import keras_extras
@@ -96,6 +97,8 @@ def test_a_dataset_is_trained_on_as_keras_does():
         history = model.fit(Pairs(), epochs=2, validation_data=Pairs(), **options).history
         numbers = [*history["loss"], *history["val_loss"], *model.evaluate(Pairs(), verbose=0)]
         outputs = model.predict(Pairs(), verbose=0)
+        with pytest.raises(ValueError, match="sample_weight"):
+            model.evaluate(Pairs(), sample_weight=np.ones(6), verbose=0)
         weights.append([*model.get_weights(), np.array(numbers), outputs])
     for keras_own, ours in zip(*weights, strict=True):
         np.testing.assert_allclose(ours, keras_own, rtol=1e-6)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_extras.bert4keras.checkpoints import Checkpoint, CheckpointError, Entry
+from keras_extras.bert4keras.checkpoints.checkpoint import Checkpoint, CheckpointError, Entry
 
 CONVERTER = "python -m keras_extras.bert4keras.convert"
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from keras_extras.bert4keras.checkpoints import Checkpoint, CheckpointError, Entry
+from keras_extras.bert4keras.checkpoints.checkpoint import Checkpoint, CheckpointError, Entry
 
 _STORAGES = {
     "FloatStorage": np.dtype("<f4"),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_extras.bert4keras.checkpoints import Checkpoint, CheckpointError, Entry
+from keras_extras.bert4keras.checkpoints.checkpoint import Checkpoint, CheckpointError, Entry
 from keras_extras.bert4keras.huggingface.tables import (
     ARCHITECTURES,
     DERIVED,

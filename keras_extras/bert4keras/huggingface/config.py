@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_extras.bert4keras.checkpoints import CheckpointError
+from keras_extras.bert4keras.checkpoints.checkpoint import CheckpointError
 
 # Hugging Face's name of an activation -> ours. Names that compute the same differ between its
 # versions.

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from keras_extras.bert4keras import huggingface
-from keras_extras.bert4keras.checkpoints import CheckpointError, tensor_files
+from keras_extras.bert4keras.checkpoints import tensor_files
+from keras_extras.bert4keras.checkpoints.checkpoint import CheckpointError
 from keras_extras.bert4keras.weights import collect
 
 # our name of an activation -> Hugging Face's
