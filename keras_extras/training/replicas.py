@@ -99,6 +99,26 @@ def both(mask, other):
     return tf.logical_and(tf.cast(mask, "bool"), tf.cast(other, "bool"))
 
 
+def own_copy(data):
+    """A replica's share of a batch in memory of its own.
+
+    TensorFlow takes NumPy arrays from Python generators as they are if their address is a multiple
+    of 64 bytes, and lets operations on a CPU write their results over the parts of a divided batch:
+    the user's own arrays (TensorFlow 2.21). Keras feeds every `PyDataset` by such a generator.
+    """
+    if not in_one_of_many() or not on_cpu():
+        return data
+    return tf.nest.map_structure(
+        lambda x: tf.raw_ops.DeepCopy(x=x) if tf.is_tensor(x) else x, data, expand_composites=True
+    )
+
+
+def on_cpu() -> bool:
+    """Is this replica a CPU?"""
+    devices = keras.tree.flatten(tf.distribute.get_replica_context().devices)
+    return all("CPU:" in device for device in devices)
+
+
 def rows_of(data):
     """The number of rows of a batch: the first dimension of its first tensor, as in Keras."""
     return tf.shape(next(x for x in keras.tree.flatten(data) if x is not None))[0]

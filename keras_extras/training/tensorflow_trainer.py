@@ -96,7 +96,7 @@ class TensorFlowTrainer:
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def predict_step(self, data):
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(replicas.own_copy(data))
         return self._call_on_rows(x, None, training=False)[0]
 
     def make_train_function(self, force=False):
@@ -186,9 +186,13 @@ class TensorFlowTrainer:
         count = self.steps_per_execution
 
         @undisturbed
+        def step_on_own_copy(data):
+            return step(replicas.own_copy(data))
+
+        @undisturbed
         def one_step(data):
             with self._optimizer_reduces():
-                logs = strategy.run(step, args=(without_optionals(data),))
+                logs = strategy.run(step_on_own_copy, args=(without_optionals(data),))
             return self._logs_to_carry(logs)
 
         call_with_batch = one_step

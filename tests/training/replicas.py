@@ -15,11 +15,22 @@ import tensorflow as tf
 from keras_extras import Model
 from keras_extras.training import get_strategy, global_mean
 
+
+def aligned(values, dtype):
+    """An array whose address is a multiple of 64, as TensorFlow takes without copying."""
+    values = np.asarray(values, dtype)
+    memory = np.zeros(values.nbytes + 64, "uint8")
+    start = -memory.ctypes.data % 64
+    array = memory[start : start + values.nbytes].view(dtype).reshape(values.shape)
+    array[:] = values
+    return array
+
+
 TWO = get_strategy("mirrored", 2)
 RANDOM = np.random.default_rng(5)
-X = RANDOM.normal(size=(19, 3)).astype("float32")
-Y = RANDOM.normal(size=(19, 2)).astype("float32")
-IDS = RANDOM.integers(0, 5, (4, 6)).astype("int32")
+X = aligned(RANDOM.normal(size=(19, 3)), "float32")
+Y = aligned(RANDOM.normal(size=(19, 2)), "float32")
+IDS = aligned(RANDOM.integers(0, 5, (4, 6)), "int32")
 LABELS = RANDOM.integers(0, 2, 19)
 
 
@@ -114,6 +125,28 @@ def lengths():
     return [*model.get_weights(), history["loss"], model.predict(data, verbose=0)]
 
 
+def own_arrays():
+    """Parts of arrays of the user's own; the first layer would write over its input."""
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return X[:16], Y[:16]
+
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((3,))
+    model = Model(inputs, keras.layers.Dense(2)(keras.layers.ReLU()(inputs)))
+    model.compile("sgd", "mse")
+    before = X.copy(), Y.copy()
+    model.fit(Batches(), epochs=4, verbose=0)
+    model.predict(Batches(), verbose=0)
+    after = X.copy(), Y.copy()
+    X[:], Y[:] = before
+    return [*model.get_weights(), *after]
+
+
 def scale_after_overflow():
     """An overflow on one replica halves the loss scale for all; training goes on."""
     model = build(policy="mixed_float16")
@@ -136,6 +169,7 @@ CASES = {
     "on batch": on_batch,
     "predictions": predictions,
     "lengths": lengths,
+    "own arrays": own_arrays,
     "loss scale": scale_after_overflow,
 }
 
