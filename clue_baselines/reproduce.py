@@ -6,81 +6,23 @@
 
 A row (in `reproduce.json`) is a model of the Hugging Face hub and a recipe: the author's, that of
 CLUE's own baselines, or the best settings of PaddleNLP's search. Other flags are passed on to the
-scripts, so `--model FOLDER` takes weights that are already here. What is finished is not done
+scripts, so `--model FOLDER` takes weights that are already here. A run that another flag parts
+from the recipe is shown with a note and does not count as the row's. What is finished is not done
 again. Heads and decoding are always those of our scripts; what else cannot be compared stands in
 the notes of `report`. GPU hours are estimates, not measured.
 """
 
 import argparse
-import json
-import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from clue_baselines import run
-from clue_baselines.data import OFFICIAL, DataError
+from clue_baselines.data import DataError
 from clue_baselines.finished import finished_runs
 from clue_baselines.report import beside
-from clue_baselines.report.published import Row, named
-from clue_baselines.settings import parse
-from clue_baselines.tasks import TASKS, chosen, task_class
-
-CONTENT = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
-USEFUL_FLOPS = 30e12  # per second: about what one card of 24 to 40 GB gives in mixed precision
-
-
-@dataclass(frozen=True)
-class Known:
-    """A published row that can be reproduced, or why it cannot.
-
-    model, flags, tasks: weights, and the flags of all tasks and of each.
-    millions: parameters of the layers, without embeddings.
-    """
-
-    name: str
-    row: Row
-    lacking: str = ""
-    model: str = ""
-    flags: tuple[str, ...] = ()
-    tasks: dict[str, list[str]] | None = None
-    millions: int = 0
-
-    def command_flags(self, task: str) -> list[str]:
-        """The flags of a task's script."""
-        own = self.tasks.get(task, []) if self.tasks else []
-        return ["--model", self.model, *self.flags, *own]
-
-    def hours(self, task: str) -> float:
-        """GPU hours of one seed, estimated.
-
-        Training takes 6 floating-point operations per parameter and token, predicting dev after
-        every epoch and the tests 2; a card does `USEFUL_FLOPS` of them per second.
-        """
-        kind = task_class(task)
-        settings = parse(kind.options, task, "", kind.defaults, self.command_flags(task))
-        rows, tokens = CONTENT["tokens"][task]
-        counts = OFFICIAL[task]
-        read = sum(n for split, n in counts.items() if split not in ("train", "dev"))
-        passes = 6 * counts["train"] * settings.epochs + 2 * (
-            counts["dev"] * settings.epochs + read
-        )
-        return passes * rows * tokens * self.millions * 1e6 / USEFUL_FLOPS / 3600
-
-
-def known(name: str) -> Known:
-    """The row of that name.
-
-    Raises:
-        DataError: there is none.
-    """
-    row, entry = named(name), CONTENT["rows"].get(name)
-    if "lacking" in entry:
-        return Known(name, row, entry["lacking"])
-    recipe = CONTENT["recipes"][entry["recipe"]]
-    tasks = recipe.get("tasks")
-    tasks = tasks and {task: shlex.split(flags) for task, flags in tasks.items()}
-    return Known(name, row, "", entry["model"], tuple(recipe["flags"]), tasks, entry["millions"])
+from clue_baselines.report.known import Known, known
+from clue_baselines.report.published import NAMES
+from clue_baselines.tasks import TASKS, chosen
 
 
 def main(argv: list[str] | None = None):
@@ -117,7 +59,7 @@ def jobs_of(row: Known, tasks: list[str], seeds: int, more: list[str]) -> list[r
     """The runs of a row, on those tasks that it was published for; later flags win."""
     jobs = []
     for task in tasks:
-        if task in row.row.cells and (row.tasks is None or task in row.tasks):
+        if task in row.row.cells and row.has_recipe(task):
             flags = [*row.command_flags(task), *more]
             jobs += run.jobs_of(task, seeds, row.name, False, flags)
     if not jobs:
@@ -129,7 +71,7 @@ def listing(seeds: int, output: Path) -> str:
     """All rows: weights, published scores, estimated GPU hours, and runs on the official data."""
     lines = [f"Rows for {seeds} seeds; hours of one GPU are estimated, none was measured."]
     runs = [run for run in finished_runs(output) if run.task in TASKS]
-    for name in CONTENT["rows"]:
+    for name in NAMES:
         row = known(name)
         lines.append(f"\n{name}: {row.row.model}, {row.row.by} (source {row.row.source})")
         scores = [f"{t} {row.row.cells[t].score:g}" for t in TASKS if t in row.row.cells]
@@ -138,7 +80,7 @@ def listing(seeds: int, output: Path) -> str:
         if row.lacking:
             lines.append(f"  not here: {row.lacking}")
             continue
-        tasks = [t for t in TASKS if t in row.row.cells and (not row.tasks or t in row.tasks)]
+        tasks = [t for t in TASKS if t in row.row.cells and row.has_recipe(t)]
         hours = {task: seeds * row.hours(task) for task in tasks}
         lines.append(f"  weights   {row.model}")
         lines.append(f"  recipe    {' '.join(row.flags)}")
@@ -146,8 +88,8 @@ def listing(seeds: int, output: Path) -> str:
             f"  estimate  {sum(hours.values()):.0f} GPU hours: "
             + ", ".join(f"{task} {h:.1f}" for task, h in hours.items())
         )
-        done = {(r.task, r.seed) for r in runs if r.name == name and not beside.notes_on(r)}
-        done = {(task, seed) for task, seed in done if task in tasks and seed < seeds}
+        own = [r for r in runs if r.name == name and r.task in tasks and r.seed < seeds]
+        done = {(r.task, r.seed) for r in own if not beside.notes_beside(r, row.row)}
         of_all = f"{len(done)} of {len(tasks) * seeds} runs in {output}"
         lines.append(f"  state     {of_all}" if done else "  state     not run")
     return "\n".join(lines)

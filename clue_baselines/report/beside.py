@@ -6,7 +6,8 @@ from statistics import fmean
 
 from clue_baselines.data import OFFICIAL
 from clue_baselines.finished import Run
-from clue_baselines.report.published import Row
+from clue_baselines.report.known import known
+from clue_baselines.report.published import NAMES, Row
 from clue_baselines.results import mean_and_deviation
 from clue_baselines.tasks import TASKS
 
@@ -50,9 +51,19 @@ def compare(runs: Sequence[Run], row: Row) -> list[Beside]:
         if len(scores) > 1:
             ours = "{:.2f} ± {:.2f}".format(*mean_and_deviation(scores))
         error = 100 * fmean(run.result["standard_error"] for run in of_task)
-        notes = tuple(notes_on(of_task[0])) + tuple(cell.notes)
+        notes = [note for run in of_task for note in notes_beside(run, row)] + cell.notes
+        notes = tuple(dict.fromkeys(notes))  # each once, though all seeds have it
         found.append(Beside(task, ours, cell.score, fmean(scores) - cell.score, error, notes))
     return found
+
+
+def notes_beside(run: Run, row: Row) -> list[str]:
+    """Why a run cannot be compared with a row; one under the row's name must follow its recipe."""
+    notes = notes_on(run)
+    own = known(run.name) if run.name in NAMES and run.result["data"] != "sample" else None
+    if own and own.row == row and (departure := own.departure(run)):
+        notes.append(departure)
+    return notes
 
 
 def notes_on(run: Run) -> list[str]:

@@ -1,21 +1,24 @@
 """One command per published row: its runs, their estimate, and the scores set beside it."""
 
+import json
 import re
+import signal
 
 import pytest
 
 from clue_baselines import report, reproduce, run
-from clue_baselines.data import DataError
+from clue_baselines.data import OFFICIAL, DataError
 from clue_baselines.finished import finished_runs
 from clue_baselines.report import beside
-from clue_baselines.report.published import named, published
+from clue_baselines.report.published import NAMES, named, published
 from clue_baselines.settings import parse
 from clue_baselines.tasks import TASKS, task_class
+from tests.clue_baselines import conftest
 from tests.clue_baselines.test_report import make_run
 
 
 def test_every_row_has_a_published_one_and_flags_that_its_scripts_take():
-    for name in reproduce.CONTENT["rows"]:
+    for name in NAMES:
         row = reproduce.known(name)
         assert row.row in published("dev") and bool(row.lacking) != bool(row.model)
         for task in TASKS if row.model else ():
@@ -61,13 +64,13 @@ def test_hours_by_hand():
 
 
 def test_the_list(tmp_path, capsys):
-    make_run(tmp_path, "tnews", "bert-base-seed0", 0.57, n=10000, train_rows=53360)
+    make_run(tmp_path, "tnews", "bert-base-seed0", 0.57, n=10000, train_rows=53360, epochs=10)
     make_run(tmp_path, "wsc", "bert-base-seed0", 0.9, n=304, train_rows=100)  # does not count
     reproduce.main(["--list", "--output", str(tmp_path)])
     said = capsys.readouterr().out
     assert "hours of one GPU are estimated, none was measured" in said
     blocks = dict(re.findall(r"\n([\w-]+): (.*?)(?=\n\n|$)", said, re.DOTALL))
-    assert set(blocks) == set(reproduce.CONTENT["rows"])
+    assert set(blocks) == set(NAMES)
     assert f"1 of 33 runs in {tmp_path}" in blocks["bert-base"]
     assert "state     not run" in blocks["roberta-wwm-ext"]
     assert "weights   hfl/chinese-roberta-wwm-ext" in blocks["roberta-wwm-ext"]
@@ -83,12 +86,87 @@ def results(tmp_path):
     """Scores beside BERT-base of the author: tnews 56.80, afqmc 72.41, wsc 78.62, cmrc 56.17."""
     for seed, score in enumerate((0.56, 0.58)):
         name = f"bert-base-seed{seed}"
-        make_run(tmp_path, "tnews", name, score, seed, 10000, train_rows=53360)
-    make_run(tmp_path, "afqmc", "bert-base-seed0", 0.75, n=4316, train_rows=34334)
-    make_run(tmp_path, "wsc", "bert-base-seed0", 0.70, n=304, train_rows=100)
-    make_run(tmp_path, "cmrc2018", "bert-base-seed0", 0.6, n=3219, train_rows=10142)
+        make_run(tmp_path, "tnews", name, score, seed, 10000, train_rows=53360, epochs=10)
+    make_run(tmp_path, "afqmc", "bert-base-seed0", 0.75, n=4316, train_rows=34334, epochs=10)
+    make_run(tmp_path, "wsc", "bert-base-seed0", 0.70, n=304, train_rows=100, epochs=30)
+    make_run(tmp_path, "cmrc2018", "bert-base-seed0", 0.6, n=3219, train_rows=10142, epochs=10)
     make_run(tmp_path, "tnews", "other-seed0", 0.50, n=10000, train_rows=53360)
     return tmp_path
+
+
+def change(path, part=None, **changed):
+    """Other values in a JSON file, or in one part of it."""
+    content = json.loads(path.read_text())
+    (content[part] if part else content).update(changed)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "changed, epochs, said",
+    [
+        ({}, 10, ""),
+        ({"model": "some/folder", "data": "CLUE", "strategy": "mirrored"}, 10, ""),
+        ({"batch_size": 8}, 10, "trained with --batch-size 8, not 32"),
+        ({"optimizer": "adamw"}, 10, "trained with --optimizer adamw, not adafactor"),
+        ({"r_drop": 4.0}, 10, "trained with --r-drop 4.0, not 0.0"),
+        ({"model": "tiny.json"}, 10, "from scratch, not from google-bert/bert-base-chinese"),
+        ({}, 12, "trained for 12 epochs, not 10"),
+    ],
+)
+def test_only_runs_of_the_recipe_are_the_rows(results, changed, epochs, said, capsys):
+    """One seed that does not follow it is enough; beside another row a name promises nothing."""
+    folder = results / "tnews" / "bert-base-seed1"
+    change(folder / "settings.json", "settings", **changed)
+    change(folder / "result.json", epochs=epochs)
+    runs = [r for r in finished_runs(results) if r.name == "bert-base"]
+    tnews = beside.compare(runs, named("bert-base"))[0]
+    assert said in tnews.verdict and bool(tnews.notes) == bool(said)
+    assert not beside.compare(runs, named("roberta-wwm-ext"))[0].notes
+    reproduce.main(["--list", "--output", str(results)])
+    assert f"{3 if said else 4} of 33 runs" in capsys.readouterr().out
+
+
+def test_rows_without_a_recipe_are_nobodys(tmp_path):
+    make_run(tmp_path, "wsc", "gau-alpha-seed0", 0.7, n=304, train_rows=1244)
+    make_run(tmp_path, "wsc", "clue-bert-base-seed0", 0.7, n=304, train_rows=1244)
+    said = {r.name: beside.notes_beside(r, named(r.name)) for r in finished_runs(tmp_path)}
+    assert said == {
+        "gau-alpha": ["bert4keras 0.11.5 has no such architecture"],
+        "clue-bert-base": ["clue-bert-base has no recipe for wsc"],
+    }
+
+
+@pytest.fixture
+def signals():
+    """Leaves the signals as they were."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
+    yield
+    for number, action in before.items():
+        signal.signal(number, action)
+
+
+def test_a_row_is_run(clue, pretrained, signals, tmp_path, monkeypatch, capsys):
+    """By the author's recipe, on 48 rows as if these were all, with random weights."""
+    monkeypatch.setitem(conftest.CONFIG, "max_position_embeddings", 128)
+    flags = ["--tasks", "tnews", "--seeds", "1", "--output", str(tmp_path / "results")]
+    more = ["--model", str(pretrained()), "--data", str(clue)]
+    reproduce.main(["bert-base", *flags, *more])
+    said = capsys.readouterr().out
+    assert re.search(r"tnews +seed 0 +done .* accuracy \d+\.\d\d", said), said
+    assert "trained on 48 instead of 53,360 rows; scored on 45 instead of 10,000" in said
+    monkeypatch.setitem(OFFICIAL, "tnews", conftest.SIZES)
+    reproduce.main(["bert-base", *flags, *more])  # nothing is left to do
+    assert re.search(r"\ntnews +\d+\.\d\d +56\.80 .* (agrees|DIFFERS)\n", capsys.readouterr().out)
+    reproduce.main(["--list", *flags])
+    assert f"1 of 11 runs in {tmp_path / 'results'}" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="is finished with --batch-size 32, not 16"):
+        reproduce.main(["bert-base", *flags, *more, "--batch-size", "16"])
+    change(tmp_path / "results/tnews/bert-base-seed0/settings.json", "settings", batch_size=16)
+    reproduce.main(["bert-base", *flags, *more, "--batch-size", "16"])
+    assert "not comparable: trained with --batch-size 16, not 32" in capsys.readouterr().out
+    reproduce.main(["--list", *flags])
+    assert "1 of 11 runs" not in capsys.readouterr().out
 
 
 def test_more_than_two_standard_errors_differ(results):
