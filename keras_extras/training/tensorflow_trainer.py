@@ -15,14 +15,13 @@ import tensorflow as tf
 
 from keras_extras.optimizers.sparse import combine_repeated_rows
 from keras_extras.training import replicas
-from keras_extras.training.keras_seams import UntunedBatches
 from keras_extras.training.replica_optimizer import reducing_first, stepping_alone
+from keras_extras.training.untuned import UntunedTrainer
 
 undisturbed = tf.autograph.experimental.do_not_convert
-POSITIONAL = 4  # of `fit` after x and y: batch_size, epochs, verbose, callbacks
 
 
-class TensorFlowTrainer:
+class TensorFlowTrainer(UntunedTrainer):
     """What stands before Keras' own trainer in `keras_extras.Model`."""
 
     def compile(self, *args, **kwargs):
@@ -35,22 +34,6 @@ class TensorFlowTrainer:
                 f"{self.distribute_strategy.num_replicas_in_sync} replicas. Compile it with "
                 "jit_compile=False (or 'auto', which means that here)."
             )
-
-    def fit(self, x=None, y=None, *args, **kwargs):
-        if is_dataset(x) and len(args) <= POSITIONAL and alone(y, kwargs):
-            shuffle = kwargs.get("shuffle", True)
-            x = UntunedBatches(x, class_weight=kwargs.pop("class_weight", None), shuffle=shuffle)
-        if is_dataset(kwargs.get("validation_data")):
-            kwargs["validation_data"] = UntunedBatches(kwargs["validation_data"])
-        return super().fit(x, y, *args, **kwargs)
-
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        if is_dataset(x) and len(args) <= 2 and alone(y, kwargs):  # batch_size, verbose
-            x = UntunedBatches(x)
-        return super().evaluate(x, y, *args, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        return super().predict(UntunedBatches(x) if is_dataset(x) else x, *args, **kwargs)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The loss; in one of several replicas, its part of the loss.
@@ -295,16 +278,6 @@ class TensorFlowTrainer:
         )
         with self.distribute_strategy.scope():
             self._symbolic_build(data_batch=batch)
-
-
-def is_dataset(x) -> bool:
-    """Whether the data are a `PyDataset`."""
-    return isinstance(x, keras.utils.PyDataset)
-
-
-def alone(y, arguments: dict) -> bool:
-    """Whether the data come without what Keras refuses beside a `PyDataset`."""
-    return y is None and arguments.get("sample_weight") is None
 
 
 def is_finite(gradient):
