@@ -30,6 +30,7 @@ SAMPLE_WARNING = (
     "project. Its scores are not CLUE scores. Give the real data with --data FOLDER or CLUE_DATA."
 )
 
+FETCHED = "from_hub.txt"  # stands in a folder that was filled from the hub
 # What a source lacks beside the official archives, task by task. Runs say it and go on.
 LACKING = {
     "hub": {
@@ -69,6 +70,15 @@ class Source:
         """The `vocab.txt` beside the tasks' folders, if there is one."""
         path = self.folder.parent / "vocab.txt"
         return path if path.is_file() else None
+
+    def lacks(self) -> str:
+        """What it lacks beside the official archives; a copy from the hub in a folder as the hub.
+
+        >>> Source(Path("cache/cmnli"), "hub").lacks()
+        "rows labelled '-' are gone"
+        """
+        kind = "hub" if (self.folder / FETCHED).is_file() else self.kind
+        return LACKING.get(kind, {}).get(self.folder.name, "")
 
     def describe(self) -> dict:
         """Kind, place and checksums, for the record and for a resumed run."""

@@ -51,7 +51,8 @@ def fetch(task: str) -> Path:
     names = [f"{task}/{name}.json" for name in kind.files]
     if all((root / name).is_file() and name in lock["files"] for name in names):
         for name in names:
-            verify(root / name, lock["files"][name], lock_path)
+            advice = "delete the file and run again"
+            verify(root / name, lock["files"][name], root / name, lock_path, advice)
         return root / task
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise Unavailable("HF_HUB_OFFLINE forbids it")
@@ -87,10 +88,13 @@ def rows_of(remote: str, listed: dict, lock: dict, lock_path: Path) -> list[dict
     except ImportError:
         raise Unavailable("converting it needs pyarrow (pip install pyarrow)") from None
     parquet = cache_folder() / (remote.replace("/", "-") + ".part")
+    where = address_of(remote)
     try:
-        download(f"resolve/{COMMIT}/{remote}", parquet)
-        verify(parquet, listed[remote], "the hub's own listing")
-        verify(parquet, lock["files"].get(remote), lock_path)
+        download(where, parquet)
+        advice = "run again, or name another hub by HF_ENDPOINT"
+        verify(parquet, listed[remote], where, "the hub's own listing", advice)
+        advice = f"delete {lock_path} and run again, and everything is fetched anew"
+        verify(parquet, lock["files"].get(remote), where, lock_path, advice)
         return read_table(parquet).to_pylist()
     except (OSError, ValueError) as error:
         raise unknown_form(remote, error) from None
@@ -103,18 +107,23 @@ def unknown_form(remote: str, error: Exception) -> Unavailable:
     return Unavailable(f"its file {remote} has an unknown form ({reason(error)})")
 
 
-def verify(path: Path, expected: str | None, listed_in: Path | str):
-    """Compares a file's SHA-256 with the expected one, if one is known."""
+def verify(path: Path, expected: str | None, said: str | Path, listed_in: str | Path, advice: str):
+    """Compares a file's SHA-256 with the expected one, if one is known.
+
+    said: what the file is called in the error, with `advice` what to do about it.
+    """
     if expected is not None and sha256(path) != expected:
-        raise DataError(
-            f"{path} does not have the SHA-256 that {listed_in} states; delete the file "
-            "and run again."
-        )
+        raise DataError(f"{said} does not have the SHA-256 that {listed_in} states; {advice}.")
 
 
 def endpoint() -> str:
     """Address of the hub."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def address_of(remote: str) -> str:
+    """Address of one of the dataset's files."""
+    return f"{endpoint()}/datasets/{DATASET}/resolve/{COMMIT}/{remote}"
 
 
 def list_files() -> dict[str, str]:
@@ -130,15 +139,14 @@ def list_files() -> dict[str, str]:
         raise Unavailable(f"{endpoint()} does not answer as expected ({reason(error)})") from None
 
 
-def download(name: str, target: Path):
+def download(address: str, target: Path):
     """Streams one file of the dataset to disk with a progress bar."""
     from tqdm import tqdm
 
-    address = f"{endpoint()}/datasets/{DATASET}/{name}"
     try:
         with urllib.request.urlopen(address, timeout=30) as answer, target.open("wb") as file:
             size = int(answer.headers.get("Content-Length", 0))
-            bar = tqdm(total=size or None, unit="B", unit_scale=True, desc=name.split("/", 2)[-1])
+            bar = tqdm(total=size or None, unit="B", unit_scale=True, desc=target.stem)
             with bar:
                 while chunk := answer.read(1 << 16):
                     bar.update(file.write(chunk))

@@ -6,8 +6,9 @@
 
 Without --data or CLUE_DATA the data is that of earlier downloads, and what is missing is fetched
 from the Hugging Face hub (which `HF_HUB_OFFLINE=1` forbids). With a folder, --fetch puts the tasks
-that it has not into it. Every file is read whole, with its labels and texts, and its records are
-counted against the official numbers (`official.json`). The exit code is 0 if all is as official.
+that it has not into it, marked as the hub's. Every file is read whole, with its labels and texts,
+and its records are counted against the official numbers (`official.json`). The exit code is 0 if
+all is as official.
 """
 
 import argparse
@@ -28,6 +29,10 @@ KINDS = {
     "hub": "converted from the Hugging Face hub",
     "sample": "the invented sample",
 }
+FROM_HUB = (
+    f"Converted from the dataset {hub.DATASET} of the Hugging Face hub, commit {hub.COMMIT}.\n"
+    "Delete this file if the official files take the place of these.\n"
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ def report(name: str, folder: str, fetch: bool) -> bool:
             unfinished = Path(folder) / f"{name}.part"
             shutil.rmtree(unfinished, ignore_errors=True)
             shutil.copytree(hub.fetch(name), unfinished)
+            (unfinished / data.FETCHED).write_text(FROM_HUB, encoding="utf-8")
             unfinished.replace(Path(folder) / name)
         source = data.find(name, folder)
     except (DataError, hub.Unavailable) as error:
@@ -80,7 +86,7 @@ def report(name: str, folder: str, fetch: bool) -> bool:
     found = list(splits(name, source))
     for split in found:
         print(f"  {split.name:<8} {split.said}")
-    if lacking := data.LACKING.get(source.kind, {}).get(name):
+    if lacking := source.lacks():
         print(f"  lacks    {lacking}")
     return all(split.right for split in found) and source.kind != "sample"
 

@@ -117,8 +117,11 @@ def test_second_time_nothing_is_asked_and_files_are_checked(server):
     assert len(server.requests) == asked
     with source.path("dev").open("a") as file:
         file.write("{}\n")
-    with pytest.raises(DataError, match="dev.json does not have the SHA-256 that .*clue.lock.json"):
+    problem = "dev.json does not have the SHA-256 that .*clue.lock.json states; delete the file"
+    with pytest.raises(DataError, match=problem):
         data.find("tnews")
+    source.path("dev").unlink()  # as it says
+    assert rows(data.find("tnews").path("dev"))[0]["label"] == "107"
 
 
 def test_the_pinned_commit_is_asked_for(server):
@@ -133,14 +136,20 @@ def test_the_pinned_commit_is_asked_for(server):
     name = "tnews/validation-00000-of-00001.parquet"
     server.files[name] = server.files["tnews/train-00000-of-00001.parquet"]
     server.stated[name] = server.stated["tnews/train-00000-of-00001.parquet"]
-    with pytest.raises(DataError, match="SHA-256"):
+    lock_path = source.folder.parent / "clue.lock.json"
+    problem = f"{COMMIT}/{name} does not have .* {lock_path} states; delete {lock_path} and run"
+    with pytest.raises(DataError, match=problem):
         data.find("tnews")
+    lock_path.unlink()  # as it says
+    assert len(rows(data.find("tnews").path("dev"))) == 2
 
 
 def test_a_download_that_differs_from_the_listing_is_refused(server):
-    server.files["tnews/validation-00000-of-00001.parquet"] = b"something else"
-    with pytest.raises(DataError, match="hub's own listing"):
+    name = "tnews/validation-00000-of-00001.parquet"
+    server.files[name] = b"something else"
+    with pytest.raises(DataError, match=f"{server.address}.*{name} .* hub's own listing.* HF_END"):
         data.find("tnews")
+    assert not list(hub.cache_folder().glob("*.part"))
 
 
 TROUBLES = ["no such file", "not parquet", "unknown label", "no listing", "not JSON", "broken off"]

@@ -74,11 +74,16 @@ def test_the_sample_is_never_official(monkeypatch, capsys):
 
 
 def test_missing_tasks_are_fetched_into_the_folder(folder, monkeypatch, capsys):
-    shutil.rmtree(folder / "csl")
-    monkeypatch.setattr(inventory, "OFFICIAL", counts_of_csl := {"csl": {"train": 80}})
+    """What the hub's copy lacks is said, then and later, and not of the tasks that were there."""
+    shutil.rmtree(folder / "cmnli")
+    monkeypatch.setattr(inventory, "OFFICIAL", dict.fromkeys(["cmnli", "afqmc"], {"train": 80}))
     monkeypatch.setattr(hub, "fetch", lambda task: data.SAMPLE / task)
-    inventory.main(["--data", str(folder), "--tasks", "csl", "--fetch"])
-    assert (folder / "csl" / "test.json").is_file() and counts_of_csl
+    for flags in (["--fetch"], []):
+        inventory.main(["--data", str(folder), "--tasks", "cmnli", "afqmc", *flags])
+        cmnli, afqmc = capsys.readouterr().out.split("\nafqmc\n")
+        assert "lacks    rows labelled '-' are gone" in cmnli and "lacks" not in afqmc
+    assert (folder / "cmnli" / "test.json").is_file()
+    assert data.find("cmnli", str(folder)).lacks() and not data.find("afqmc", str(folder)).lacks()
     with pytest.raises(SystemExit, match="--fetch is for a folder"):
         monkeypatch.delenv("CLUE_DATA", raising=False)
         inventory.main(["--fetch"])
