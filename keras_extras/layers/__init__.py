@@ -20,13 +20,12 @@ from keras_extras.layers.merging import Add, BatchConcat, BatchSplit, Concatenat
 from keras_extras.layers.normalization import LayerNormalization, ScaleOffset
 from keras_extras.layers.pointer import EfficientGlobalPointer, GlobalPointer
 from keras_extras.layers.pooling import FirstToken, GlobalAveragePooling1D, GlobalMaxPooling1D
-from keras_extras.layers.position import (
-    PositionEmbedding,
+from keras_extras.layers.position import PositionEmbedding, SinusoidalPositionEmbedding
+from keras_extras.layers.re_zero import ReZero
+from keras_extras.layers.relative_position import (
     RelativePositionEmbedding,
     RelativePositionEmbeddingT5,
-    SinusoidalPositionEmbedding,
 )
-from keras_extras.layers.re_zero import ReZero
 from keras_extras.layers.rotary import ReRoPE, RotaryPosition, XPos
 
 __all__ = [
