@@ -39,6 +39,15 @@ class AttentionPosition(keras.layers.Layer):
 
     Returns:
         Scores ``(…, heads, length_q, length_k)``.
+
+    >>> from keras_extras.layers.attention_position import distances, dot_product
+    >>> class Nearer(AttentionPosition):
+    ...     def scores(self, q, k, query_ids, key_ids):
+    ...         away = ops.abs(ops.expand_dims(distances(query_ids, key_ids), -3))
+    ...         return dot_product(q, k) - ops.cast(away, q.dtype)
+    >>> x = ops.ones((1, 3, 1, 4)) / 2  # batch, length, heads, size of a head: all q·k are 1
+    >>> ops.convert_to_numpy(Nearer()([x, x]))[0, 0].tolist()
+    [[1.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]
     """
 
     def call(self, inputs, query_ids=None, key_ids=None):

@@ -28,7 +28,8 @@ class ChunkedAttention(LongAttention):
             faster.
 
     Raises:
-        ValueError: another `normalization`; at a call with `a_bias` or a matrix of relative
+        ValueError: `chunk_size` is less than 1; another `normalization`; `attention_dropout` or
+            `return_attention_scores` is on; at a call with `a_bias` or a matrix of relative
             positions.
 
     >>> x = keras.ops.ones((2, 5, 8))

@@ -62,6 +62,9 @@ class KERPLE(DistanceBias):
     Args:
         kind: ``"log"`` (the better one in the paper) or ``"power"``.
 
+    Raises:
+        ValueError: any other `kind`.
+
     >>> x = keras.ops.ones((2, 5, 3, 4))
     >>> tuple(KERPLE()([x, x]).shape)
     (2, 3, 5, 5)
@@ -106,6 +109,9 @@ class Sandwich(DistanceBias):
         size: of the sinusoidal vectors; 128 by default.
         scale: one λ for all heads; by default ``λ_h = H/(8h)`` for heads h = 1 … H, as in the
             paper.
+
+    Raises:
+        ValueError: `size` is odd or less than 2.
 
     >>> x = keras.ops.ones((2, 5, 3, 4))
     >>> tuple(Sandwich()([x, x]).shape)

@@ -42,13 +42,15 @@ class LinearAttention(LongAttention):
         heads, head_size, and all others: as in `MultiHeadAttention`; `normalization` has no
             meaning here.
         feature_map: see above; ``"elu"`` by default.
-        causal: position i sees the positions up to i only.
+        causal: position i sees the positions up to i only; there are as many keys as queries.
         features: number of random directions; `key_size` by default. Only of ``"performer"``.
         position: a `RotaryPosition` or None.
         seed: of the random directions, which are a weight that is saved and not trained.
 
     Raises:
-        ValueError: unknown `feature_map`; any other position; at a call with `a_bias`.
+        ValueError: unknown `feature_map`; any other position; `attention_dropout` or
+            `return_attention_scores` is on; at a call with `a_bias` or a matrix of relative
+            positions, or, if causal, with fewer or more keys than queries.
 
     >>> x = keras.ops.ones((2, 5, 8))
     >>> tuple(LinearAttention(2, 4, causal=True)([x, x, x]).shape)
@@ -92,6 +94,8 @@ class LinearAttention(LongAttention):
             )
 
     def attend(self, q, k, v, shown, sinusoidal, training):
+        if self.causal:
+            self.check_one_length(q, k)
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
         q, k, v = (ops.cast(x, dtype) for x in (q, k, v))
         if shown is None:

@@ -31,7 +31,8 @@ class LocalAttention(LongAttention):
         causal: see above.
 
     Raises:
-        ValueError: at a call with `a_bias` or a matrix of relative positions.
+        ValueError: `window` is less than 1, or `return_attention_scores` is on; at a call with
+            `a_bias` or a matrix of relative positions, or with fewer or more keys than queries.
 
     A trained model changes over by a copy whose attention is local and has the same weights::
 
@@ -59,11 +60,7 @@ class LocalAttention(LongAttention):
     def attend(self, q, k, v, shown, sinusoidal, training):
         if sinusoidal is not None:
             q, k = apply_rotary_position_embeddings(sinusoidal, q, k)
-        if None not in (q.shape[1], k.shape[1]) and q.shape[1] != k.shape[1]:
-            raise ValueError(
-                f"LocalAttention is self-attention, but there are {q.shape[1]} queries and "
-                f"{k.shape[1]} keys."
-            )
+        self.check_one_length(q, k)
         length = ops.shape(q)[1]
         before = self.window - 1 if self.causal else self.window // 2
         after = self.window - 1 - before

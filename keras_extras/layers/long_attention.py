@@ -52,6 +52,19 @@ class LongAttention(MultiHeadAttention):
         """
         raise NotImplementedError
 
+    def check_one_length(self, q, k):
+        """Refuse keys of another length than the queries, where lengths are known.
+
+        Raises:
+            ValueError: the lengths differ.
+        """
+        if None not in (q.shape[1], k.shape[1]) and q.shape[1] != k.shape[1]:
+            kind = "causal " if self.causal else ""
+            raise ValueError(
+                f"{type(self).__name__} is {kind}self-attention, but there are {q.shape[1]} "
+                f"queries and {k.shape[1]} keys: use MultiHeadAttention or ChunkedAttention."
+            )
+
     def scaled(self, q):
         """Queries over √key_size, if the layer scales its scores."""
         return q / self.key_size**0.5 if self.attention_scale else q

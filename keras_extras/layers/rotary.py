@@ -26,6 +26,9 @@ class RotaryPosition(AttentionPosition):
         extension: κ; 1 by default, which is plain RoPE.
         mixing: b; 0.75 by default, as in the author's code. 1 is NTK-RoPE-fixed.
 
+    Raises:
+        ValueError: `extension` is less than 1; at a call, heads of an odd size.
+
     See `AttentionPosition` for the call.
 
     >>> x = keras.ops.ones((2, 5, 3, 4))  # batch, length, heads, size of a head
@@ -92,7 +95,7 @@ class ReRoPE(RotaryPosition):
         base, extension, mixing: as in `RotaryPosition`.
 
     Raises:
-        ValueError: `window` is less than 1, or `step` is not from 0 to 1.
+        ValueError: `window` is less than 1, or `step` is not from 0 to 1; and as `RotaryPosition`.
 
     >>> x = keras.ops.ones((2, 5, 3, 4))
     >>> tuple(ReRoPE(window=2)([x, x]).shape)
@@ -147,7 +150,7 @@ class XPos(RotaryPosition):
         base, extension, mixing: as in `RotaryPosition`.
 
     Raises:
-        ValueError: `decay` is not in (0, 1].
+        ValueError: `decay` is not in (0, 1]; and as `RotaryPosition`.
 
     >>> x = keras.ops.ones((2, 5, 3, 4))
     >>> tuple(XPos()([x, x]).shape)

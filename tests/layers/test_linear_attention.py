@@ -169,3 +169,8 @@ def test_errors_say_what_to_do():
     past = np.tri(LENGTH, dtype=bool)
     with pytest.raises(ValueError, match="causal=True"):
         LinearAttention(HEADS, SIZE)([X, X, X, past], a_bias=True)
+    for keys in (X[:, :9], X[:, :1]):
+        with pytest.raises(ValueError, match=f"150 queries and {keys.shape[1]} keys"):
+            LinearAttention(HEADS, SIZE, causal=True)([X, keys, keys])
+        with pytest.raises(ValueError, match=f"{keys.shape[1]} queries and 150 keys"):
+            LinearAttention(HEADS, SIZE, causal=True)([keys, X, X])

@@ -181,6 +181,8 @@ def test_errors_say_what_to_do():
         LocalAttention(HEADS, SIZE, window=0)
     with pytest.raises(ValueError, match="causal=True"):
         LocalAttention(HEADS, SIZE, 3)([X, X, X, np.tri(23, dtype=bool)], a_bias=True)
+    with pytest.raises(ValueError, match="LocalAttention is self-.* 9 queries and 23 keys"):
+        LocalAttention(HEADS, SIZE, 3)([X[:, :9], X, X])
     with pytest.raises(ValueError, match="attention_dropout"):
         ChunkedAttention(HEADS, SIZE, attention_dropout=0.1)
     with pytest.raises(ValueError, match="softmax_plus"):
