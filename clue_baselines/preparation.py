@@ -31,7 +31,21 @@ class Split:
 
 
 class Preparation:
-    """Turns records into batches, padded to a few lengths where every length is compiled."""
+    """Turns records into batches, padded to a few lengths where every length is compiled.
+
+    Args:
+        task: makes examples of records; of its settings batch size, length and `--jit` count.
+        tokenizer: that of the model.
+        seed: of the order of the training batches.
+        tpu: whether a TPU computes, for which all batches are full and of those few lengths.
+
+    Call arguments:
+        records: of one split.
+        training: whether examples have targets and batches are shuffled anew in every epoch.
+
+    Returns:
+        The `Split` of the records.
+    """
 
     def __init__(self, task: Task, tokenizer: WordPieceTokenizer, seed: int, tpu: bool = False):
         self.task, self.tokenizer, self.seed = task, tokenizer, seed

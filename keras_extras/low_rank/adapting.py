@@ -136,7 +136,17 @@ def remove_low_rank(model: keras.Model) -> None:
 
 
 def matrices(model) -> dict[str, keras.layers.Layer]:
-    """The layers of a model that have or may have factors, by path."""
+    """The layers of a model that have or may have factors.
+
+    Args:
+        model: a built model.
+
+    Returns:
+        Layers by path (``"attention/q_dense"``), in the order of the model's weights.
+
+    Raises:
+        ValueError: a layer is not built, or two have the same path.
+    """
     layers = {}
     for layer in flatten(model):
         if type(layer) in ADAPTED or has_factors(layer):
@@ -150,22 +160,33 @@ def matrices(model) -> dict[str, keras.layers.Layer]:
 
 
 def has_factors(layer) -> bool:
+    """Whether a layer learns through factors, which `low_rank` holds then."""
     return isinstance(getattr(layer, "low_rank", None), LowRankFactors)
 
 
 def adapted(model) -> dict[str, keras.layers.Layer]:
+    """The layers of a model that have factors, by path, as `matrices`.
+
+    Raises:
+        ValueError: there are none.
+    """
     layers = {path: layer for path, layer in matrices(model).items() if has_factors(layer)}
     if not layers:
         raise ValueError("No layer of the model has factors: call add_low_rank first.")
     return layers
 
 
-def factors_of(path, layer):
+def factors_of(path: str, layer) -> dict:
+    """The two factors of a layer by their paths, ``path/low_rank/a`` and ``path/low_rank/b``."""
     return {f"{path}/low_rank/{name}": getattr(layer.low_rank, name) for name in "ab"}
 
 
 def weights_of(model) -> dict:
-    """The weights of a model without the factors, by path."""
+    """The weights of a model without the factors, by path.
+
+    Raises:
+        ValueError: two have the same path.
+    """
     own = {
         id(weight)
         for layer in flatten(model)
@@ -180,6 +201,16 @@ def weights_of(model) -> dict:
 
 
 def _search(patterns, paths, setting) -> dict:
+    """The paths that a pattern is found in, in their order, as keys of a dict to be filled.
+
+    Args:
+        patterns: regular expressions.
+        paths: all paths that could be meant.
+        setting: the argument that the patterns come from, for the error.
+
+    Raises:
+        ValueError: a pattern is found in no path.
+    """
     for pattern in patterns:
         if not any(re.search(pattern, path) for path in paths):
             raise ValueError(
@@ -189,15 +220,26 @@ def _search(patterns, paths, setting) -> dict:
     return {path: None for path in paths if any(re.search(p, path) for p in patterns)}
 
 
-def check(layer, path):
-    """What Keras does with a matrix that the factors would not know of."""
+def check(layer, path: str) -> None:
+    """Refuse a layer with which Keras does what the factors would not know of.
+
+    Raises:
+        ValueError: `layer`, which the error calls `path`, is quantized, has a constraint, or has
+            factors of Keras' own.
+    """
     if layer.quantization_mode is not None or layer.lora_enabled:
         raise ValueError(f"{path} is quantized, or has Keras' own LoRA: it cannot have factors.")
     if getattr(layer, "kernel_constraint", getattr(layer, "embeddings_constraint", None)):
         raise ValueError(f"{path} has a constraint, which W + ΔW would not keep.")
 
 
-def adapt(layer, settings):
+def adapt(layer, settings: dict) -> None:
+    """Give one layer factors, in place.
+
+    Args:
+        layer: a built layer of one of the classes in `ADAPTED`.
+        settings: arguments of `make_factors`: rank, alpha, mode, seed, and dropout of Dense.
+    """
     with unlocked(layer):
         layer.low_rank = make_factors(layer, **settings)
     # methods of this layer alone: with another class, Keras would name it otherwise in its files
@@ -205,7 +247,8 @@ def adapt(layer, settings):
     layer.save_own_variables = functools.partial(save_merged, layer)
 
 
-def forget_compiled(model):
+def forget_compiled(model) -> None:
+    """Have a model and the models in it trace their functions anew: their graph has changed."""
     for layer in flatten(model):
         if isinstance(layer, keras.Model):
             layer.train_function = layer.test_function = layer.predict_function = None
@@ -222,8 +265,13 @@ def _thaw(model):
             layer.trainable = value
 
 
-def freeze(model, kept):
-    """Let only the factors and the weights `kept` train."""
+def freeze(model, kept) -> None:
+    """Let only the factors and the weights `kept` train.
+
+    Args:
+        model: a model of which some layers have factors; merged factors rest.
+        kept: paths of weights; what Keras itself never trains stays as it is.
+    """
     _thaw(model)  # a frozen layer would freeze its factors
     for path, weight in weights_of(model).items():
         weight.trainable = weight.trainable and path in kept
