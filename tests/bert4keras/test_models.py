@@ -205,7 +205,7 @@ sys.path.insert(0, sys.argv[1])
 import cases
 
 results = {}
-for name in ("bert-encoder", "roformer-encoder", "t5.1.0"):
+for name in sys.argv[3:]:
     case = cases.CASES[name]
     case["options"]["attention_dropout_rate"] = 0.3
     keras.utils.set_random_seed(0)
@@ -229,7 +229,11 @@ np.savez(sys.argv[2], **results)
 """
 
 
-def test_recompute(run_python, tmp_path):
+@pytest.mark.parametrize(
+    "names",
+    [("bert-encoder", "roformer-encoder"), pytest.param(("t5.1.0",), marks=pytest.mark.slow)],
+)
+def test_recompute(names, run_python, tmp_path):
     """RECOMPUTE=1 gives the same gradients, dropout included, from more operations."""
     for flag in (0, 1):
         run_python(
@@ -237,6 +241,7 @@ def test_recompute(run_python, tmp_path):
             RECOMPUTED,
             HERE.parent / "parity",
             tmp_path / f"{flag}.npz",
+            *names,
             RECOMPUTE=flag,
             KERAS_BACKEND="tensorflow",
         )
@@ -261,10 +266,16 @@ SAVED = [
 ]
 
 
-def test_saved_models_load_in_a_fresh_process(run_python, tmp_path):
-    """Every architecture × application, in safe mode, with only `import keras_extras`."""
+ONE_EACH = list({cases.CASES[name]["model"]: name for name in SAVED}.values())
+
+
+@pytest.mark.parametrize(
+    "names", [ONE_EACH, pytest.param(SAVED, marks=pytest.mark.slow)], ids=["one each", "all"]
+)
+def test_saved_models_load_in_a_fresh_process(names, run_python, tmp_path):
+    """Every architecture (× application), in safe mode, with only `import keras_extras`."""
     inputs, expected = {}, {}
-    for name in SAVED:
+    for name in names:
         transformer = cases.build(cases.CASES[name], build_transformer_model, keras.Input)
         cases.randomize(name, transformer)
         arrays = cases.feed(name, cases.CASES[name], transformer.inputs)
