@@ -132,7 +132,7 @@ def prepare_tasks(folder: Path):
         given = settings.parse(kind.options, name, "", kind.defaults, ["--data", str(folder)])
         this, source = kind(given), data.find(name, str(folder))
         records, (_, reading) = timed(this.read, source, "train", None)
-        tokenizer = backbone.tokenizer_for("", source, [], this.tokens)
+        tokenizer = backbone.tokenizer_for(settings.SCRATCH, source, [], this.tokens)
         grouped, (_, encoding) = timed(
             list, (this.examples(record, tokenizer, True) for record in records)
         )

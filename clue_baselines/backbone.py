@@ -8,9 +8,10 @@ from pathlib import Path
 import keras
 
 from clue_baselines.data import SAMPLE, DataError, Source
+from clue_baselines.settings import SCRATCH
 from keras_extras.tokenization import WordPieceTokenizer, load_vocab
 
-SMALL_BERT = Path(__file__).parent / "bert_small.json"
+SMALL_BERT = Path(__file__).parent / "bert_small.json"  # what SCRATCH means
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -74,8 +75,13 @@ def characters(texts: Iterable[str], rare: int) -> dict[str, int]:
 
 
 def is_pretrained(model: str) -> bool:
-    """Whether `--model` names weights; nothing or a config.json means a model from scratch."""
-    return bool(model) and not model.endswith(".json")
+    """Whether `--model` names weights; "scratch" or a config.json means a model from scratch."""
+    return model != SCRATCH and not model.endswith(".json")
+
+
+def short_name(model: str) -> str:
+    """What runs with this `--model` are called."""
+    return Path(SMALL_BERT if model == SCRATCH else model).stem
 
 
 def model_folder(model: str) -> Path:
@@ -101,10 +107,11 @@ def load(model: str, tokenizer: WordPieceTokenizer, maxlen: int) -> Backbone:
         if is_pretrained(model):
             bert = build_transformer_model(model, return_keras_model=False)
         else:
-            config, size = model or str(SMALL_BERT), tokenizer.vocab_size
+            config = str(SMALL_BERT) if model == SCRATCH else model
+            size = tokenizer.vocab_size
             bert = build_transformer_model(config, vocab_size=size, return_keras_model=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise DataError(f"Model {model or SMALL_BERT}: {in_one_line(error)}") from None
+        raise DataError(f"Model {model}: {in_one_line(error)}") from None
     if tokenizer.vocab_size > bert.vocab_size:
         raise DataError(
             f"The vocabulary has {tokenizer.vocab_size} tokens but the model only "
@@ -118,7 +125,7 @@ def load(model: str, tokenizer: WordPieceTokenizer, maxlen: int) -> Backbone:
         )
     size = f"{bert.num_hidden_layers} layers x {bert.hidden_size}"
     pretrained = is_pretrained(model)
-    name = model if pretrained else f"{Path(model or SMALL_BERT).stem} from scratch"
+    name = model if pretrained else f"{short_name(model)} from scratch"
     description = f"{name} ({size}, {tokenizer.vocab_size} tokens)"
     layers = bert.num_hidden_layers
     return Backbone(bert.model, tokenizer, bert.initializer, pretrained, description, layers)

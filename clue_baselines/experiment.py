@@ -156,8 +156,7 @@ def announce_source(task: Task, source: Source):
         print("!" * 80, data.SAMPLE_WARNING, "!" * 80, sep="\n")
     else:
         print(f"Data: {source.folder}")
-    lacking = data.LACKING.get(source.kind, {}).get(task.name)
-    if lacking:
+    if lacking := source.lacks():
         print(f"This source lacks: {lacking}.")
     absent = [name for split, name in task.submissions.items() if not source.has(split)]
     if absent:
@@ -198,7 +197,7 @@ def prepare_folder(
 def run_name(settings: Settings, kind: str) -> str:
     """Name of a run without its seed: as asked, or model, kind of data and tricks."""
     used = tricks.label(settings)
-    made = f"{Path(settings.model or backbone.SMALL_BERT).stem}-{kind}"
+    made = f"{backbone.short_name(settings.model)}-{kind}"
     return settings.name or made + ("-" + used if used else "")
 
 

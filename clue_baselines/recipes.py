@@ -150,7 +150,7 @@ def make_optimizer(
         DataError: the optimizer and an extension do not go together.
     """
     name = settings.optimizer
-    why = "as asked"
+    why = "as asked" if settings.recipe == "auto" else f"recipe {settings.recipe}"
     if name == "auto":
         name = "adafactor" if pretrained else "adamw"
         why = "the author's recipe" if pretrained else "for a model from scratch"

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from clue_baselines import results, tricks
-from clue_baselines.backbone import SMALL_BERT
+from clue_baselines.backbone import short_name
 from clue_baselines.data import DataError
 from clue_baselines.settings import OF_NO_MATTER, Settings, parse
 from clue_baselines.tasks import chosen, task_class
@@ -114,7 +114,7 @@ def jobs_of(task: str, seeds: int, name: str, named: bool, flags: list[str]) -> 
     if settings.resume or settings.seed != [0]:
         raise DataError("give --seeds N, not --seed or --resume.")
     used = tricks.label(settings) if named or not name else ""
-    name = name or Path(settings.model or SMALL_BERT).stem
+    name = name or short_name(settings.model)
     settings.name = f"{name}-{used}" if used else name
     jobs = [Job(task, seed, settings, flags) for seed in range(seeds)]
     for job in jobs:
@@ -133,7 +133,9 @@ def look_for_result(job: Job):
     for folder in job.folders():
         if (folder / "result.json").is_file():
             if other := difference(job, folder):
-                raise DataError(f"{folder} is finished {other}; give these runs another --name.")
+                raise DataError(
+                    f"{folder} is finished {other}; give these runs another --name or --output."
+                )
             result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
             job.state, job.score = "done", 100 * result["score"]
             job.said = f"{result['metric']} {job.score:.2f}"

@@ -23,7 +23,6 @@ OCNLI and CMNLI; --train-task trains on one set for another.
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 try:
     import keras
@@ -90,7 +89,7 @@ class SentenceEmbeddings(Task):
         self.train_task = settings.train_task or settings.task
         self.trains = settings.method not in WITHOUT_TRAINING
         if not settings.name:
-            parts = [Path(settings.model or backbone.SMALL_BERT).stem, settings.task]
+            parts = [backbone.short_name(settings.model), settings.task]
             parts += [f"from-{settings.train_task}"] if settings.train_task else []
             parts += [settings.method, settings.pooling, tricks.label(settings)]
             settings.name = "-".join(part for part in parts if part)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clue_baselines.data import DataError
 
+SHIPPED, SCRATCH = "keras-extras-mini", "scratch"  # as `--model`: with the package; no weights
 OPTIMIZERS = ("auto", "adafactor", "adamw", "adam", "lion", "tiger")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16")
 # A recipe is a set of flags; those given beside it win.
@@ -21,6 +22,7 @@ RECIPES = {
         "layer_decay": 0.9,
         "precision": "mixed_bfloat16",
     },
+    "mini": {"optimizer": "adamw", "learning_rate": 1e-3, "lr_schedule": "10%:1,100%:0"},
 }
 # what two runs may differ in and still be the same run
 OF_NO_MATTER = (
@@ -52,7 +54,9 @@ class Settings:
 
     data: str = setting("", "folder with CLUE's data ('sample': the invented sample)", DATA)
     model: str = setting(
-        "", "folder or hub id of a pretrained model; a config.json: from scratch", DATA
+        SHIPPED,
+        "folder or hub id of a pretrained model; scratch or a config.json: from scratch",
+        DATA,
     )
     epochs: int = setting(10, "passes over the training data", DATA)
     batch_size: int = setting(32, "examples per step, over all devices", DATA)
@@ -67,7 +71,8 @@ class Settings:
     recipe: str = setting(
         "auto",
         "author: AdaFactor; scratch: AdamW; modern: AdamW with warm-up, decay over steps and "
-        "layers, bfloat16; auto: author for pretrained weights, else scratch",
+        f"layers, bfloat16; mini: AdamW 0.001 with warm-up and decay; auto: mini for {SHIPPED}, "
+        "author for other pretrained weights, else scratch",
         OPTIMIZER,
         choices=("auto", *RECIPES),
     )
@@ -170,10 +175,18 @@ def parse(
     if given.get("resume"):
         settings = resumed(kind, given)
     else:
-        recipe = RECIPES.get(given.get("recipe"), {})
-        settings = kind(**{**defaults, **recipe, **given})
+        given["recipe"] = recipe_of(given)
+        settings = kind(**{**defaults, **RECIPES.get(given["recipe"], {}), **given})
     check(settings)
     return settings
+
+
+def recipe_of(given: dict) -> str:
+    """The recipe of a command line: as given, or the one that suits the model that comes along."""
+    recipe = given.get("recipe", "auto")
+    if recipe == "auto" and given.get("model", SHIPPED) == SHIPPED and "optimizer" not in given:
+        return "mini"
+    return recipe
 
 
 def field_default(field: dataclasses.Field):

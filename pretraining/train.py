@@ -134,8 +134,11 @@ def run(corpus: Path, settings: Settings, strategy=None) -> Path:
     length = train.tokens.shape[1]
 
     config = json.loads(Path(settings.model).read_text(encoding="utf-8"))
-    config |= {"vocab_size": len(train.vocabulary), "dropout_rate": settings.dropout}
-    config |= {"attention_dropout_rate": settings.dropout}
+    later = {
+        "dropout_rate": config.get("hidden_dropout_prob", 0.1),
+        "attention_dropout_rate": config.get("attention_probs_dropout_prob", 0.1),
+    }
+    config |= {"vocab_size": len(train.vocabulary), **dict.fromkeys(later, settings.dropout)}
     with strategy_scope(strategy):
         bert, model = masked_language_model(config, settings.architecture)
         optimizer, recipe = make_optimizer(settings, rounds * train.steps, bert.num_hidden_layers)
@@ -167,6 +170,7 @@ def run(corpus: Path, settings: Settings, strategy=None) -> Path:
     except KeyboardInterrupt:
         again = f"python -m pretraining.train {corpus} --resume {shlex.quote(str(folder))}"
         raise KeyboardInterrupt(f"\nStopped. Go on with:\n  {again}") from None
+    vars(bert).update(later)  # for fine-tuning
     with recipes.averaged_weights(model.optimizer):
         save_pretrained(bert, folder / "model", corpus / "vocab.txt")
     print(f"Wrote {folder / 'model'}; use it with --model {folder / 'model'}")
@@ -176,6 +180,7 @@ def run(corpus: Path, settings: Settings, strategy=None) -> Path:
 def make_optimizer(settings: Settings, steps: int, layers: int):
     """The optimizer of the task scripts, with the extensions that are asked for here."""
     unused = dict.fromkeys((extension.flag for extension in recipes.EXTENSIONS), 0)
+    unused["recipe"] = "auto"
     training = recipes.Training(steps // settings.accumulate, layers)
     return recipes.make_optimizer(SimpleNamespace(**unused | asdict(settings)), False, training)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from clue_baselines.data import OFFICIAL
 from clue_baselines.finished import Run
 from clue_baselines.report.published import Row, named
-from clue_baselines.settings import Settings, parse
+from clue_baselines.settings import SHIPPED, Settings, parse
 from clue_baselines.tasks import task_class
 
 CONTENT = json.loads((Path(__file__).parent.parent / "reproduce.json").read_text(encoding="utf-8"))
@@ -59,8 +59,9 @@ class Known:
         if not self.has_recipe(made.task):
             return self.lacking or f"{self.name} has no recipe for {made.task}"
         wanted, stored = self.settings(made.task), made.settings["settings"]
-        if not is_pretrained(stored.get("model", self.model)):
-            return f"trained from scratch, not from {self.model}"
+        model = stored.get("model", self.model)
+        if model == SHIPPED or not is_pretrained(model):
+            return f"trained from {model}, not from {self.model}"
         if made.result["epochs"] != wanted.epochs:  # which --resume can change
             return f"trained for {made.result['epochs']} epochs, not {wanted.epochs}"
         seen = {key: stored[key] for key in NOT_OF_A_RECIPE if key in stored}

@@ -99,7 +99,8 @@ def build_transformer_model(
     """Build a Transformer and load its weights.
 
     Args:
-        config_path: a config.json (of Google's or Hugging Face's form); or a directory or
+        config_path: a config.json (of Google's or Hugging Face's form); or a directory,
+            ``"keras-extras-mini"`` (a small Chinese model that comes with this package) or a
             Hugging Face hub id, from which architecture, configuration and weights are taken.
         checkpoint_path: weights, see `keras_extras.bert4keras.checkpoints`; random without.
         model: bert4keras' name of the architecture (``"bert"`` by default, ``"albert"``,

@@ -133,6 +133,14 @@ def test_safetensors_in_bfloat16(tmp_path):
     assert_same(open_checkpoint(tmp_path / "a.safetensors"), arrays)
 
 
+def test_others_may_read_a_written_file(tmp_path):
+    """As they may read any file that is written with the same umask."""
+    write_safetensors(str(tmp_path / "a.safetensors"), ARRAYS, {})
+    (tmp_path / "b").write_text("")
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
 @pytest.mark.parametrize("size", [0, 4, 60, -5])
 def test_a_safetensors_file_that_is_cut_off(tmp_path, size):
     path = tmp_path / "a.safetensors"

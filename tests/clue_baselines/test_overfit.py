@@ -44,7 +44,7 @@ def test_sixteen_rows_are_learned_by_heart(name, tmp_path):
     task = kind(kind.options(**{**kind.defaults, "maxlen": 96, "batch_size": 16}))
     source = data.find(name, "sample")
     records = task.read(source, "train", 16 if name != "chid" else 5)
-    tokenizer = backbone.tokenizer_for("", source, [], task.tokens)
+    tokenizer = backbone.tokenizer_for("scratch", source, [], task.tokens)
     prepare = experiment.Preparation(task, tokenizer, seed=0)
     training, dev = prepare(records, training=True), prepare(records)
 

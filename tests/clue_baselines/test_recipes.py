@@ -85,7 +85,7 @@ def recipe(*flags):
 def test_recipes_are_sets_of_flags():
     (optimizer, said), settings = recipe("--recipe", "modern")
     assert said == (
-        "AdamW 3e-05, weight decay 0.01, layer decay 0.9, rate times 10%:1,100%:0 (as asked)"
+        "AdamW 3e-05, weight decay 0.01, layer decay 0.9, rate times 10%:1,100%:0 (recipe modern)"
     )
     assert settings.precision == "mixed_bfloat16"
     config = optimizer.get_config()
@@ -98,7 +98,11 @@ def test_recipes_are_sets_of_flags():
     assert "averaged weights 0.99" in said and settings.precision == "float32"
     assert recipe("--recipe", "author")[0][1].startswith("AdaFactor 0.0005")
     assert recipe("--recipe", "scratch")[0][1].startswith("AdamW 3e-05, weight decay 0.01 (")
-    assert recipe()[0][1].startswith("AdaFactor 0.0005")
+    assert recipe("--model", "FOLDER")[0][1].startswith("AdaFactor 0.0005")
+    mini = "AdamW 0.001, weight decay 0.01, rate times 10%:1,100%:0 (recipe mini)"
+    assert recipe()[0][1] == mini
+    assert recipe("--learning-rate", "0.5")[0][1] == mini.replace("0.001", "0.5")
+    assert recipe("--optimizer", "lion")[0][1].startswith("Lion 5e-05")
 
 
 def test_averaged_weights():

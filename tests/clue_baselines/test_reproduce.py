@@ -109,7 +109,7 @@ def change(path, part=None, **changed):
         ({"batch_size": 8}, 10, "trained with --batch-size 8, not 32"),
         ({"optimizer": "adamw"}, 10, "trained with --optimizer adamw, not adafactor"),
         ({"r_drop": 4.0}, 10, "trained with --r-drop 4.0, not 0.0"),
-        ({"model": "tiny.json"}, 10, "from scratch, not from google-bert/bert-base-chinese"),
+        ({"model": "tiny.json"}, 10, "from tiny.json, not from google-bert/bert-base-chinese"),
         ({}, 12, "trained for 12 epochs, not 10"),
     ],
 )

@@ -150,7 +150,7 @@ def test_adversarial_training_finds_the_embeddings(name, tiny):
     kind = task(name, maxlen=32, batch_size=4, fgm=0.5, **more)
     source = data.find(name, "sample")
     records = kind.read(source, "train", 4)
-    tokenizer = backbone.tokenizer_for("", source, [], kind.tokens)
+    tokenizer = backbone.tokenizer_for("scratch", source, [], kind.tokens)
     batches = experiment.Preparation(kind, tokenizer, seed=0)(records, training=True).batches
     (tokens, *_), targets = batches[0]
     assert len(tokens) == (8 if more else 4)

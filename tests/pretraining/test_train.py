@@ -117,7 +117,7 @@ def weights_of(folder):
 
 def test_interrupted_and_resumed_is_uninterrupted(built, config, tmp_path, monkeypatch, capsys):
     flags = ["--steps", "12", "--evaluate-every", "4", "--batch-size", "4", "--save-every", "2"]
-    flags += ["--evaluate-batches", "1", "--model", str(config), "--dropout", "0.1"]
+    flags += ["--evaluate-batches", "1", "--model", str(config), "--dropout", "0.2"]
     train.main([str(built), *flags, "--output", str(tmp_path / "whole")])
     whole = tmp_path / "whole/pretraining/tiny-seed0"
     stop = Stop(7)
@@ -141,6 +141,8 @@ def test_interrupted_and_resumed_is_uninterrupted(built, config, tmp_path, monke
     train.main([str(built), "--resume", str(parts)])
     for ours, theirs in zip(weights_of(parts / "model"), weights_of(whole / "model"), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    stored = json.loads((parts / "model/config.json").read_text(encoding="utf-8"))
+    assert stored["hidden_dropout_prob"] == 0.1  # that of the given configuration, not 0.2
     with (parts / "history.csv").open() as file:
         history = list(csv.DictReader(file))
     assert [int(row["step"]) for row in history] == [4, 8, 12]

@@ -13,10 +13,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from keras_extras.bert4keras.checkpoints.checkpoint import Checkpoint, CheckpointError
 
+SHIPPED = Path(__file__).parents[1] / "pretrained"  # folders of the models that come along
 WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -37,6 +39,7 @@ def open_checkpoint(path, architecture: str | None = None) -> Checkpoint:
             a ``tf_model.h5`` of transformers;
             an index ``*.index.json`` of sharded files;
             a directory that holds one of these;
+            ``"keras-extras-mini"``, a small model that comes with this package;
             a Hugging Face hub id (``"hfl/chinese-roberta-wwm-ext"``; ``HF_ENDPOINT`` and the
             offline cache are honoured); or a ``Checkpoint`` or a dict of arrays, for convenience.
         architecture: which names the caller expects where the files leave it open: ``"mt5"`` and
@@ -71,7 +74,7 @@ def open_checkpoint(path, architecture: str | None = None) -> Checkpoint:
 
 
 def locate(path) -> str:
-    """The weight file (or TensorFlow prefix) that a path, a directory or a hub id stands for."""
+    """The weight file (or TensorFlow prefix) of a path, a directory, a shipped model or hub id."""
     path = os.path.expanduser(os.fspath(path))
     if os.path.isdir(path):
         return _in_directory(path)
@@ -90,15 +93,27 @@ def locate(path) -> str:
             f"{prefix}.data-* is there, but {prefix}.index is not: a TensorFlow checkpoint "
             "consists of both files. Copy the missing one beside it."
         )
+    if path in shipped():
+        return _in_directory(str(SHIPPED / path))
     from keras_extras.bert4keras.checkpoints import hub
 
     if hub.is_repository_id(path):
         return _in_directory(hub.fetch(path))
     raise FileNotFoundError(
         f"There is no checkpoint at {path!r}: no such file, no directory, and no TensorFlow "
-        "checkpoint with this prefix. Give a path that exists, or a Hugging Face id such as "
+        "checkpoint with this prefix. Give a path that exists, a model that comes with this "
+        f"package ({', '.join(shipped())}), or a Hugging Face id such as "
         "'hfl/chinese-roberta-wwm-ext'."
     )
+
+
+def shipped() -> list[str]:
+    """Names of the models that come with this package.
+
+    >>> shipped()
+    ['keras-extras-mini']
+    """
+    return sorted(folder.name for folder in SHIPPED.iterdir() if folder.is_dir())
 
 
 def read_json(path: str) -> dict:
@@ -121,8 +136,8 @@ class Model(NamedTuple):
 
 
 def resolve(path) -> Model:
-    """The configuration and the weights in a directory, or of a Hugging Face hub id (which is
-    fetched).
+    """The configuration and the weights in a directory, of a model that comes with this package,
+    or of a Hugging Face hub id (which is fetched).
 
     The configuration is ``config.json``, or else the only ``*config*.json`` (Google's
     ``bert_config.json``).

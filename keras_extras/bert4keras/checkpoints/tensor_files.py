@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 
@@ -142,6 +143,9 @@ def write_safetensors(path: str, arrays: Mapping[str, np.ndarray], metadata: dic
             save_file(arrays, partial, metadata=metadata)
         except SafetensorError as error:
             raise CheckpointError(f"{path} cannot be written: {error}") from error
+        usual = os.path.join(directory, "usual")
+        open(usual, "wb").close()
+        shutil.copymode(usual, partial)  # safetensors lets nobody but its writer read a file
         os.replace(partial, path)
 
 
