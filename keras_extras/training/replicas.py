@@ -114,8 +114,9 @@ def own_copy(data):
 
 
 def on_cpu() -> bool:
-    """Is this replica a CPU?"""
-    devices = keras.tree.flatten(tf.distribute.get_replica_context().devices)
+    """Are the replicas of this process CPUs?"""
+    # not the replica context's `devices`, which count those of other workers
+    devices = tf.distribute.get_strategy().extended.worker_devices
     return all("CPU:" in device for device in devices)
 
 

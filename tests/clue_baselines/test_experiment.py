@@ -215,6 +215,7 @@ def test_precision_limit_and_own_vocabulary(tnews, clue, capsys):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute")
+@pytest.mark.slow
 def test_two_devices(clue, tiny, tmp_path, run_python):
     flags = ["--data", clue, "--model", tiny, "--output", tmp_path, "--epochs", 1, "--maxlen", 48]
     said = run_python(sys.executable, SCRIPT, *flags, "--strategy", "mirrored", "--devices", 2)

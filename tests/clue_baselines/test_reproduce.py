@@ -146,6 +146,7 @@ def signals():
         signal.signal(number, action)
 
 
+@pytest.mark.slow
 def test_a_row_is_run(clue, pretrained, signals, tmp_path, monkeypatch, capsys):
     """By the author's recipe, on 48 rows as if these were all, with random weights."""
     monkeypatch.setitem(conftest.CONFIG, "max_position_embeddings", 128)

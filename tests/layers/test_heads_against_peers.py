@@ -70,7 +70,7 @@ def test_original_bert4keras(ours, case_file, tmp_path, legacy_python, run_pytho
     assert_same(ours, theirs)
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", [pytest.param("jax", marks=pytest.mark.slow), "torch"])
 def test_other_backends(ours, case_file, tmp_path, backend, request, run_python):
     python = request.getfixturevalue(f"{backend}_python")
     out = tmp_path / f"{backend}.npz"

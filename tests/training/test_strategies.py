@@ -119,6 +119,7 @@ print(abs(outputs[5] - alone).max() < 1e-5)
 """
 
 
+@pytest.mark.slow
 @on_tensorflow
 def test_two_logical_cpus_train_and_predict(run_python):
     assert run_python(sys.executable, TWO_CPUS).strip() == "True"
