@@ -166,7 +166,9 @@ def test_a_trained_model_changes_over():
     check(copy(X), model(X))
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow), "torch"])
+@pytest.mark.parametrize(
+    "backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow), "torch"]
+)
 def test_gradients(backend, request, run_python):
     """Those of full attention: of a graph of any length, and compiled by XLA or JAX."""
     fixture = {"tensorflow": "legacy_python"}.get(backend, f"{backend}_python")
