@@ -31,7 +31,7 @@ CONFIG = {
     "attention_probs_dropout_prob": 0.1,
 }
 # of `LengthBatches`; sorted within one batch only, it is the order of bert4keras' DataGenerator
-BATCHES = {"ours": {"multiple": 4}, "batch max": {"multiple": 1, "window": 1}}
+BATCHES = {"ours": {"multiple": 1}, "batch max": {"multiple": 1, "window": 1}}
 
 
 def keras_epochs(rows: list[list[int]], labels: list[int], size: int):

@@ -9,6 +9,7 @@ import keras
 
 from clue_baselines.data import SAMPLE, DataError, Source
 from clue_baselines.settings import SCRATCH
+from keras_extras.layers import PositionEmbedding
 from keras_extras.tokenization import WordPieceTokenizer, load_vocab
 
 SMALL_BERT = Path(__file__).parent / "bert_small.json"  # what SCRATCH means
@@ -97,38 +98,52 @@ def model_folder(model: str) -> Path:
 def load(model: str, tokenizer: WordPieceTokenizer, maxlen: int) -> Backbone:
     """Builds the model under a task's head.
 
+    If its table of positions is shorter than `maxlen`, the table is decomposed hierarchically: n
+    positions serve n² (kexue.fm/archives/7947).
+
     Raises:
         DataError: the model cannot be loaded, is smaller than the vocabulary, or has fewer
-            positions than `maxlen`.
+            positions than `maxlen`, even decomposed.
     """
-    from keras_extras.bert4keras import build_transformer_model
-
-    try:
-        if is_pretrained(model):
-            bert = build_transformer_model(model, return_keras_model=False)
-        else:
-            config = str(SMALL_BERT) if model == SCRATCH else model
-            size = tokenizer.vocab_size
-            bert = build_transformer_model(config, vocab_size=size, return_keras_model=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise DataError(f"Model {model}: {in_one_line(error)}") from None
+    bert = build(model, tokenizer)
     if tokenizer.vocab_size > bert.vocab_size:
         raise DataError(
             f"The vocabulary has {tokenizer.vocab_size} tokens but the model only "
             f"{bert.vocab_size}: vocab.txt and weights do not belong together."
         )
-    positions = getattr(bert, "max_position", None)
-    if positions and maxlen > positions:
+    tables = [layer for layer in bert.model.layers if isinstance(layer, PositionEmbedding)]
+    positions = min((table.input_dim for table in tables), default=maxlen)
+    if maxlen > positions**2:
         raise DataError(
-            f"--maxlen {maxlen} is more than the model's {positions} positions; "
-            f"give --maxlen {positions} or less."
+            f"--maxlen {maxlen} is more than the model's {positions} positions, and more than "
+            f"their hierarchical decomposition serves: give --maxlen {positions**2} or less."
         )
+    if maxlen > positions:
+        bert = build(model, tokenizer, hierarchical_position=True)
     size = f"{bert.num_hidden_layers} layers x {bert.hidden_size}"
     pretrained = is_pretrained(model)
     name = model if pretrained else f"{short_name(model)} from scratch"
-    description = f"{name} ({size}, {tokenizer.vocab_size} tokens)"
+    decomposed = f", {positions} positions decomposed" if maxlen > positions else ""
+    description = f"{name} ({size}, {tokenizer.vocab_size} tokens{decomposed})"
     layers = bert.num_hidden_layers
     return Backbone(bert.model, tokenizer, bert.initializer, pretrained, description, layers)
+
+
+def build(model: str, tokenizer: WordPieceTokenizer, **options):
+    """bert4keras' object of the model, with its weights, or random for a model from scratch.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    from keras_extras.bert4keras import build_transformer_model
+
+    config = str(SMALL_BERT) if model == SCRATCH else model
+    if not is_pretrained(model):
+        options["vocab_size"] = tokenizer.vocab_size
+    try:
+        return build_transformer_model(config, return_keras_model=False, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise DataError(f"Model {model}: {in_one_line(error)}") from None
 
 
 def in_one_line(error: Exception, longest: int = 500) -> str:

@@ -60,7 +60,11 @@ class Settings:
     )
     epochs: int = setting(10, "passes over the training data", DATA)
     batch_size: int = setting(32, "examples per step, over all devices", DATA)
-    maxlen: int = setting(128, "greatest number of tokens of an example", DATA)
+    maxlen: int = setting(
+        128,
+        "greatest number of tokens of an example; a table of fewer positions is decomposed",
+        DATA,
+    )
     limit: int = setting(0, "train on the first rows only; 0: on all", DATA)
     segment_ids: str = setting(
         "zero",

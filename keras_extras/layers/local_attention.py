@@ -70,12 +70,11 @@ class LocalAttention(LongAttention):
         size = smaller(quarter, length)
         count = (length + size - 1) // size
 
-        def around(x):
-            """Each block ``(batch, count, size, …)`` between the ones that it sees."""
-            x = blocks(x, size, count)
+        def around(x, axis=2):
+            """Each block ``(batch, count, …)`` joined along `axis` to those that it sees."""
             x = ops.pad(x, [(0, 0), (earlier, later)] + [(0, 0)] * (len(x.shape) - 2))
             parts = [x[:, i : i + count] for i in range(earlier + 1 + later)]
-            return ops.concatenate(parts, axis=2)
+            return ops.concatenate(parts, axis=axis)
 
         q_ids = ops.reshape(ops.arange(count * size, dtype="int32"), (count, size))
         k_ids = ops.arange((earlier + 1 + later) * size, dtype="int32") - earlier * size
@@ -86,17 +85,18 @@ class LocalAttention(LongAttention):
             visible = visible & ((k_ids >= 0) & (k_ids < length))[:, None]
             visible = visible[None]
         else:
-            visible = visible & around(shown)[:, :, None]
+            visible = visible & around(blocks(shown, size, count))[:, :, None]
         # what sees nothing is padding; there, seeing everything is as good, and has a mean
         visible = visible | ops.logical_not(ops.any(visible, axis=-1, keepdims=True))
 
-        a = self.scores(blocks(self.scaled(q), size, count), around(k), q_ids, k_ids)
+        q, k, v = (blocks(x, size, count) for x in (self.scaled(q), k, v))
+        a = self.scores(q, around(k), q_ids, k_ids)
         weights = attention_normalize(a, None, -1, self.normalization, visible[:, :, None])
         if self.attention_dropout:
             weights = self.dropout(weights, training=training)
-        v = around(v)
-        weights = ops.reshape(weights, (-1, *ops.shape(weights)[2:]))
-        o = ops.einsum("bhqk,bkhd->bqhd", weights, ops.reshape(v, (-1, *ops.shape(v)[2:])))
+        # a block is transposed once for all five that see it
+        v = around(ops.transpose(v, (0, 1, 3, 2, 4)), axis=3)
+        o = ops.transpose(ops.matmul(weights, v), (0, 1, 3, 2, 4))
         return ops.reshape(o, (-1, count * size, self.heads, self.head_size))[:, :length]
 
     def get_config(self):

@@ -83,7 +83,7 @@ def test_checkpoint_of_another_shape(clue, pretrained):
     [
         (["--model", "/nowhere/model"], "/nowhere/model"),
         (["--model", "/nowhere/config.json"], "/nowhere/config.json"),
-        (["--maxlen", 65], "--maxlen 65 is more than the model's 64 positions"),
+        (["--maxlen", 4097], "give --maxlen 4096 or less"),
         (["--maxlen", 3], "--maxlen must be at least 4"),
         (["--epochs", 0], "--epochs must be at least 1"),
         (["--limit", -1], "--limit must be a number, and not negative"),
