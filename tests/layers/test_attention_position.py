@@ -210,18 +210,6 @@ def test_attention_takes_positions():
         MultiHeadAttention(HEADS, 4, position="rotary")
 
 
-def test_keras_hub():
-    """keras-hub turns component i with i + d/2 instead of its neighbour: the same in its order."""
-    embedding = np.arange(13)[:, None] * np.concatenate([THETA, THETA])
-    golden = []
-    for x in (Q, K):
-        x = np.concatenate([x[..., ::2], x[..., 1::2]], -1)
-        a, b = np.split(x, 2, -1)
-        e = embedding[: x.shape[1], None]
-        golden.append(x * np.cos(e) + np.concatenate([-b, a], -1) * np.sin(e))
-    check(RotaryPosition()([Q, K]), np.einsum("bqhd,bkhd->bhqk", *golden))
-
-
 PEERS = """
 import json, sys
 import torch
@@ -253,6 +241,24 @@ def test_transformers(torch_python, run_python):
     check(RotaryPosition()([Q, keys]), scores)
     for heads, values in slopes.items():
         check(ALiBi.slopes(int(heads)), values, 1e-6)
+
+
+KERAS_HUB = """
+import json, sys
+import numpy as np
+from keras_hub.layers import RotaryEmbedding
+
+turned = [RotaryEmbedding()(np.array(x, "float32")) for x in json.loads(sys.argv[1])]
+print(json.dumps([x.tolist() for x in turned]))
+"""
+
+
+def test_keras_hub(torch_python, run_python):
+    """keras-hub turns component i with i + d/2 instead of its neighbour: the same in its order."""
+    theirs = [np.concatenate([x[..., ::2], x[..., 1::2]], -1).tolist() for x in (Q, K)]
+    printed = run_python(torch_python, KERAS_HUB, json.dumps(theirs), KERAS_BACKEND="torch")
+    q, k = map(np.array, json.loads(printed.strip().splitlines()[-1]))
+    check(RotaryPosition()([Q, K]), np.einsum("bqhd,bkhd->bhqk", q, k))
 
 
 def test_ops_are_not_rounded():
