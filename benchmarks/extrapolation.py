@@ -122,8 +122,10 @@ def plot(rows: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(8, 5))
-    for name, row in rows.items():
-        axis.plot(LENGTHS, [row[str(n)][0] for n in LENGTHS], marker="o", label=name)
+    worst_first = sorted(rows.items(), key=lambda item: -item[1][str(LENGTHS[-1])][0])
+    for i, (name, row) in enumerate(worst_first):
+        losses = [row[str(n)][0] for n in LENGTHS]
+        axis.plot(LENGTHS, losses, "o-" if i < 10 else "s--", label=name)  # ten colours
     axis.set_xscale("log", base=2)
     axis.set_xticks(LENGTHS, LENGTHS)
     axis.set_xlabel("characters (trained on 64)")
