@@ -267,7 +267,10 @@ def test_a_model_learns_transitions():
     assert model.output_shape == (None, None, 2)
     assert getattr(model.output, "_keras_mask", None) is None
     model.compile(keras.optimizers.Adam(0.02), loss=crf.sparse_loss, metrics=[crf.sparse_accuracy])
-    losses = [model.train_on_batch(*batch)[0] for batch in batches]
+    losses = []
+    for batch in batches:
+        model.reset_metrics()  # Keras 3.12 goes on with the mean
+        losses.append(model.train_on_batch(*batch)[0])
     assert np.mean(losses[-3:]) < 0.8 < 2 < losses[0]  # one free bit per sequence: log 2
     paths = np.asarray(crf.decode(model.predict(batches[0][0], verbose=0)))
     assert (paths[:, 0] != paths[:, 1]).all() and (paths[::2, 2:] == 0).all()

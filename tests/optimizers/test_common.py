@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_extras.optimizers import draws
-from tests.optimizers.table import BASES, EXTENSIONS, PAIRS, TOWERS, make
+from tests.optimizers.table import BASES, EXTENSIONS, MUON_RUNS, PAIRS, TOWERS, make
 from tests.optimizers.test_child_tuning import model_and_data, softmax_fisher
 from tests.optimizers.trajectories import gradients, run, start, values, variables
 
@@ -176,6 +176,8 @@ def check_backend(run_python, python, backend, path):
             assert np.isfinite(got).all()
             continue
         base, _, extension = name.partition("+")
+        if base == "Muon" and not MUON_RUNS:  # the other environment may have a later Keras
+            continue
         extensions = TOWERS.get(name, extension)
         base = "Adam" if name in TOWERS else base
         weights = eager(base, extensions or ())

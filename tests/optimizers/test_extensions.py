@@ -6,6 +6,7 @@ import pytest
 
 from keras_extras import optimizers as ours
 from keras_extras.optimizers.piecewise_linear_lr import piecewise_linear
+from tests.optimizers.table import MUON_RUNS
 from tests.optimizers.trajectories import gradients, run, start
 
 RATE = 0.0625  # exact in float32, as Keras keeps rates
@@ -171,6 +172,7 @@ def test_accumulation_of_nadam_in_a_graph():
     np.testing.assert_allclose(weight.numpy(), want, rtol=1e-7)
 
 
+@pytest.mark.skipif(not MUON_RUNS, reason="Muon of this Keras crashes by itself")
 def test_muon_has_a_decay_of_its_own_for_what_it_leaves_to_adam():
     weights = [
         keras.Variable(1.0, name="bias"),

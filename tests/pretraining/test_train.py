@@ -84,6 +84,7 @@ def test_same_losses_as_transformers(built, tmp_path, run_python, torch_python):
     ours, theirs = [], []
     for i in range(50):
         inputs, labels, weights = batches[i]
+        model.reset_metrics()  # Keras 3.12 goes on with the mean
         ours.append(float(model.train_on_batch(list(inputs), labels, weights)))
         everywhere = np.full(inputs[0].shape, -100)
         rows, columns = np.nonzero(weights)
