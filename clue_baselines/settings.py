@@ -145,7 +145,7 @@ class Settings:
         choices=("stop", "skip", "shrink"),
     )
     deterministic: bool = setting(
-        False, "equal runs give equal bits (TensorFlow), more slowly", DEVICES
+        False, "equal runs give equal bits (TensorFlow); may be slower on a GPU", DEVICES
     )
     jit: bool = setting(False, "compile with XLA; pads to a few fixed lengths", DEVICES)
 
