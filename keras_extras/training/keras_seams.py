@@ -2,9 +2,9 @@
 
 A training step that is right on many devices needs the losses before they are reduced, the loss
 tracker and the class of functional models; Keras has no public names for them. All that is private
-is named here or in `PRIVATE_NAMES`. Tried with Keras 3.15 (TensorFlow 2.21) on one device, replicas
-and workers, with Keras 3.12 (TensorFlow 2.19 and 2.20) on one device;
-`tests/training/test_model_seams.py` fails when a name moves.
+is named here or in `PRIVATE_NAMES`. Tried on one device, replicas and workers, with Keras 3.15
+(TensorFlow 2.21) and 3.12 (TensorFlow 2.19); `tests/training/test_model_seams.py` fails when a name
+moves.
 """
 
 import keras

@@ -2,8 +2,8 @@
 
 `apply` is called by ``python -m keras_extras.bert4keras script.py`` and by nothing else: it changes
 Keras for the whole process. `PATCHES` lists all there is; the docstring of each says what it does
-and why Keras 3 needs it. They were tried with Keras 3.15.1 on TensorFlow 2.21. What a script needs
-beyond them works as Keras 3 has it.
+and why Keras 3 needs it. They were tried with Keras 3.15 on TensorFlow 2.21 and Keras 3.12 on
+TensorFlow 2.19. What a script needs beyond them works as Keras 3 has it.
 """
 
 from __future__ import annotations
