@@ -35,9 +35,8 @@ def test_the_recipes_are_the_published_ones():
         return job.settings
 
     author = settings("bert-base", "c3")
-    assert (author.epochs, author.batch_size, author.accumulate, author.optimizer) == (
-        10, 4, 4, "adafactor",
-    )  # fmt: skip
+    assert (author.epochs, author.batch_size * author.accumulate) == (10, 16)
+    assert author.optimizer == "adafactor"
     assert author.learning_rate == 0.0 and author.segment_ids == "zero" and author.maxlen == 512
     wsc = settings("paddlenlp-roberta-wwm-ext", "wsc")
     assert (wsc.epochs, wsc.batch_size, wsc.learning_rate) == (50, 32, 3e-5)
