@@ -152,7 +152,9 @@ def test_mixed_precision(name, policy, models):
         np.testing.assert_allclose(half[shown], full[shown], rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+@pytest.mark.parametrize(
+    "backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow), "torch"]
+)
 def test_saved_models_in_a_fresh_process(backend, models, request, run_python, tmp_path):
     """Saved here, loaded in safe mode with only `import keras_extras`, on every backend."""
     fixtures = {"tensorflow": "legacy_python", "jax": "jax_python", "torch": "torch_python"}
