@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-HEADS, SIZE, WINDOW = 4, 64, 512
+HEADS, SIZE, WINDOW, TILE = 4, 64, 512, 512
 LENGTHS = [512, 1024, 2048, 4096, 8192, 16384]
-VARIANTS = ["full", "chunked", "local", "linear"]
+VARIANTS = ["full", "chunked", "online", "local", "linear"]
 #: matrices of all scores that full attention holds at once
 MATRICES = {"forward": 3, "gradient": 5}
 
@@ -33,6 +33,9 @@ def layer_of(variant: str):
     return {
         "full": lambda: layers.MultiHeadAttention(HEADS, SIZE),
         "chunked": lambda: layers.ChunkedAttention(HEADS, SIZE),
+        "online": lambda: layers.ChunkedAttention(
+            HEADS, SIZE, chunk_size=TILE, key_chunk_size=TILE
+        ),
         "local": lambda: layers.LocalAttention(HEADS, SIZE, window=WINDOW),
         "linear": lambda: layers.LinearAttention(HEADS, SIZE),
     }[variant]()

@@ -16,19 +16,29 @@ class ChunkedAttention(LongAttention):
 
     TensorFlow has no fused attention, and scores of all pairs grow with the square of the length.
     Here the queries go in chunks, one after the other, each against all keys, and the backward
-    pass computes the scores of a chunk again instead of keeping them (arXiv:2112.05682). A
-    chunk's rows are whole, so their softmax is the ordinary one. Memory, of training as well,
-    grows as ``batch × heads × chunk_size × length``; time as the square, as always.
+    pass computes the scores of a chunk again instead of keeping them (arXiv:2112.05682). Memory,
+    of training as well, grows as ``batch × heads × chunk_size × length``; time as the square, as
+    always.
+
+    A chunk's rows are whole, so their softmax is the ordinary one. With `key_chunk_size` the keys
+    go in chunks as well, and the softmax is normalised online (arXiv:1805.02867): of each chunk c
+    remain, row by row,
+
+        m_c = max_j s_j,   z_c = Σ_j exp(s_j − m_c),   o_c = Σ_j exp(s_j − m_c) v_j
+
+    and ``o = Σ_c exp(m_c − m) o_c / Σ_c exp(m_c − m) z_c`` with ``m = max_c m_c``. Then no more
+    than a tile of the scores is held forwards, for large `chunk_size`; on a CPU it is slower.
 
     Args:
         heads, head_size, and all others: as in `MultiHeadAttention`; `normalization` must be
             ``"softmax"``.
         causal: position i sees the positions up to i only.
         chunk_size: queries at a time; 128 by default. More take more memory and are hardly
-            faster.
+            faster with whole rows.
+        key_chunk_size: keys at a time; None, the default, takes all.
 
     Raises:
-        ValueError: `chunk_size` is less than 1; another `normalization`; `attention_dropout` or
+        ValueError: a chunk is smaller than 1; another `normalization`; `attention_dropout` or
             `return_attention_scores` is on; at a call with `a_bias` or a matrix of relative
             positions.
 
@@ -38,17 +48,26 @@ class ChunkedAttention(LongAttention):
     """
 
     def __init__(
-        self, heads: int, head_size: int, causal: bool = False, chunk_size: int = 128, **kwargs
+        self,
+        heads: int,
+        head_size: int,
+        causal: bool = False,
+        chunk_size: int = 128,
+        key_chunk_size: int | None = None,
+        **kwargs,
     ):
         super().__init__(heads, head_size, causal, **kwargs)
         if chunk_size < 1:
             raise ValueError(f"chunk_size={chunk_size}: at least one query goes at a time.")
+        if key_chunk_size is not None and key_chunk_size < 1:
+            raise ValueError(f"key_chunk_size={key_chunk_size}: at least one key goes at a time.")
         if self.normalization != "softmax":
             raise ValueError(
                 f"ChunkedAttention is softmax attention: normalization={self.normalization!r} "
                 "needs MultiHeadAttention or LocalAttention."
             )
         self.chunk_size = chunk_size
+        self.key_chunk_size = key_chunk_size
 
     def attend(self, q, k, v, shown, sinusoidal, training):
         if sinusoidal is not None:
@@ -80,10 +99,40 @@ class ChunkedAttention(LongAttention):
         """Attention of one chunk of queries to all keys."""
         q_ids = ops.cast(q_ids, "int32")
         k_ids = ops.arange(ops.shape(k)[1], dtype="int32")
-        past = distances(q_ids, k_ids) >= 0 if self.causal else None
-        a = self.scores(q, k, q_ids, k_ids)
-        weights = ops.softmax(sequence_masking(a, shown, "-inf", 3, past), axis=-1)
+        if self.key_chunk_size is not None:
+            return self._online(q, q_ids, k, k_ids, v, shown)
+        weights = ops.softmax(self._masked_scores(q, q_ids, k, k_ids, shown), axis=-1)
         return ops.einsum("bhqk,bkhd->bqhd", weights, v)
 
+    def _masked_scores(self, q, q_ids, k, k_ids, shown):
+        past = distances(q_ids, k_ids) >= 0 if self.causal else None
+        return sequence_masking(self.scores(q, k, q_ids, k_ids), shown, "-inf", 3, past)
+
+    def _online(self, q, q_ids, k, k_ids, v, shown):
+        """The same, a chunk of keys at a time."""
+        size = smaller(self.key_chunk_size, ops.shape(k)[1])
+        count = (ops.shape(k)[1] + size - 1) // size
+        there = ops.ones_like(k[:, :, 0, 0], dtype="float32")  # but 0 where a chunk is filled up
+        shown = there * shown
+
+        def sums(chunk):
+            k, k_ids, v, shown, there = chunk
+            a = ops.cast(self._masked_scores(q, q_ids, k, k_ids[0], shown), "float32")
+            greatest = ops.stop_gradient(ops.max(a, axis=-1))
+            weights = ops.exp(a - ops.expand_dims(greatest, -1))
+            total = ops.einsum("bhqk,bk->bhq", weights, there)
+            return greatest, total, ops.einsum("bhqk,bkhd->bhqd", ops.cast(weights, v.dtype), v)
+
+        keys = (k, ops.expand_dims(k_ids, 0), v, shown, there)
+        chunks = tuple(ops.moveaxis(blocks(x, size, count), 1, 0) for x in keys)
+        greatest, total, o = ops.map(sums, chunks)
+        shrink = ops.exp(greatest - ops.max(greatest, axis=0))
+        weights = ops.cast(shrink / ops.sum(total * shrink, axis=0), o.dtype)
+        return ops.einsum("cbhqd,cbhq->bqhd", o, weights)
+
     def get_config(self):
-        return {**super().get_config(), "chunk_size": self.chunk_size}
+        return {
+            **super().get_config(),
+            "chunk_size": self.chunk_size,
+            "key_chunk_size": self.key_chunk_size,
+        }

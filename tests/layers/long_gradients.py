@@ -21,6 +21,7 @@ NEAR = PAST & ~np.tri(LENGTH, k=-WINDOW, dtype=bool)
 #: name: the layer, and what full attention is shown to be the same
 CASES = {
     "chunked": (L.ChunkedAttention, {"causal": True, "chunk_size": 8}, PAST),
+    "online": (L.ChunkedAttention, {"causal": True, "chunk_size": 8, "key_chunk_size": 5}, PAST),
     "local": (L.LocalAttention, {"causal": True, "window": WINDOW}, NEAR),
 }
 

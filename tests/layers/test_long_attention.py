@@ -127,9 +127,12 @@ def test_rotary_vectors_of_bert4keras():
 
 
 @pytest.mark.parametrize("causal", [False, True], ids=["all", "causal"])
-@pytest.mark.parametrize("size", [4, 23, 100])
-def test_chunked_is_full(size, causal):
-    full, chunked = twins(ChunkedAttention, chunk_size=size, causal=causal)
+@pytest.mark.parametrize(
+    ("size", "key_size"), [(4, None), (23, None), (100, None), (4, 5), (9, 23), (100, 100)]
+)
+def test_chunked_is_full(size, key_size, causal):
+    sizes = {"chunk_size": size, "key_chunk_size": key_size}
+    full, chunked = twins(ChunkedAttention, causal=causal, **sizes)
     past = np.tri(23, dtype=bool) if causal else np.ones((23, 23), bool)
     check(chunked([X, X, X]), full([X, X, X, past], a_bias=True))
     _, mask = masks(23)
@@ -139,12 +142,15 @@ def test_chunked_is_full(size, causal):
 
 @pytest.mark.parametrize("name", POSITIONS)
 def test_chunked_takes_every_position(name):
-    full, chunked = twins(ChunkedAttention, POSITIONS[name](), chunk_size=7)
-    check(chunked([X, X, X]), full([X, X, X]))
+    for key_size in (None, 6):
+        sizes = {"chunk_size": 7, "key_chunk_size": key_size}
+        full, chunked = twins(ChunkedAttention, POSITIONS[name](), **sizes)
+        check(chunked([X, X, X]), full([X, X, X]))
 
 
-def test_chunked_cross_attention_and_large_scores():
-    full, chunked = twins(ChunkedAttention, chunk_size=5)
+@pytest.mark.parametrize("key_size", [None, 6])
+def test_chunked_cross_attention_and_large_scores(key_size):
+    full, chunked = twins(ChunkedAttention, chunk_size=5, key_chunk_size=key_size)
     q = X[:, :9]
     check(chunked([q, X, X]), full([q, X, X]))
     check(chunked([90 * q, X, X]), full([90 * q, X, X]))
@@ -191,3 +197,5 @@ def test_errors_say_what_to_do():
         ChunkedAttention(HEADS, SIZE, normalization="softmax_plus")
     with pytest.raises(ValueError, match="chunk_size=0"):
         ChunkedAttention(HEADS, SIZE, chunk_size=0)
+    with pytest.raises(ValueError, match="key_chunk_size=0"):
+        ChunkedAttention(HEADS, SIZE, key_chunk_size=0)
