@@ -185,15 +185,14 @@ class Regularization:
 class FGM(Regularization):
     """Adversarial training: the loss where the embeddings are worst is added to the loss.
 
-    ``L(e) + w · L(e + r)``, ``r = ε g / ‖g‖``, ``g = ∂L/∂e``, where the norm is that of one
-    example's embeddings (all its tokens), and r is not differentiated. A step runs the model
-    twice.
+    ``L(e) + w · L(e + r)``, ``r = ε g / ‖g‖``, ``g = ∂L/∂e``, where the norm is that of all tokens
+    of the batch (on all replicas), and r is not differentiated. A step runs the model twice.
 
-    (bert4keras' scripts perturb the embedding matrix, normalize over all of it, and train on
-    ``L(e + r)`` alone.)
+    So an ε means what it means in bert4keras' scripts. (They change the rows of the embedding
+    matrix, so that a token moves alike wherever it stands, and train on ``L(e + r)`` alone.)
 
     Args:
-        epsilon: ε; 0.5 by default.
+        epsilon: ε, how far the embeddings of a batch move together; 0.5 by default.
         weight: w; 1 by default.
         layer: name of the layer whose output is e; "Embedding-Token", as bert4keras names it.
 
@@ -208,7 +207,7 @@ class FGM(Regularization):
         self.weight = weight
 
     def added(self, step):
-        change = self.epsilon * unit_examples(step.gradient())
+        change = self.epsilon * unit_batch(step.gradient())
         return self.weight * step.loss_of(step.outputs_at(ops.stop_gradient(change)))
 
     def get_config(self):
@@ -300,6 +299,14 @@ class VAT(Regularization):
             "iterations": self.iterations,
             "seed": self.seed,
         }
+
+
+def unit_batch(x):
+    """``x`` divided by the norm of all of it, on all replicas; zeros stay."""
+    from keras_extras.training.replicas import sum_over_replicas
+
+    (squares,) = sum_over_replicas([ops.sum(ops.square(x))])
+    return ops.divide_no_nan(x, ops.sqrt(squares))
 
 
 def unit_examples(x):

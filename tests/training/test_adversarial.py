@@ -38,7 +38,7 @@ def penalized(embeddings, kernel):
 
 
 g = gradient_of_tokens(EMBEDDINGS, KERNEL)
-WORST = 0.7 * g / np.sqrt((g**2).sum((1, 2), keepdims=True))
+WORST = 0.7 * g / np.sqrt((g**2).sum())
 
 
 def attacked(embeddings, kernel):
