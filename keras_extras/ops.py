@@ -109,7 +109,8 @@ def attention_normalize(a, mask=None, axis: int = -1, method: str = "softmax", b
     else:
         length = ops.sum(ops.cast(mask, a.dtype), axis=axis, keepdims=True)
     if method == "squared_relu":
-        return ops.square(ops.relu(a)) / length
+        a = ops.relu(a)
+        return a * (a / ops.maximum(length, 1))  # a² is too large for float16 from 256 on
     scale = ops.log(ops.maximum(length, ops.cast(16, a.dtype))) / math.log(512)
     return ops.softmax(a * scale, axis=axis)
 

@@ -26,7 +26,8 @@ class ChunkedAttention(LongAttention):
 
         m_c = max_j s_j,   z_c = Σ_j exp(s_j − m_c),   o_c = Σ_j exp(s_j − m_c) v_j
 
-    and ``o = Σ_c exp(m_c − m) o_c / Σ_c exp(m_c − m) z_c`` with ``m = max_c m_c``. Then no more
+    and ``o = Σ_c exp(m_c − m) o_c / Σ_c exp(m_c − m) z_c`` with ``m = max_c m_c``; o_c / z_c, which
+    is no larger than the values, is what is kept in half precision. Then no more
     than a tile of the scores is held forwards, for large `chunk_size`; on a CPU it is slower.
 
     Args:
@@ -121,13 +122,14 @@ class ChunkedAttention(LongAttention):
             greatest = ops.stop_gradient(ops.max(a, axis=-1))
             weights = ops.exp(a - ops.expand_dims(greatest, -1))
             total = ops.einsum("bhqk,bk->bhq", weights, there)
-            return greatest, total, ops.einsum("bhqk,bkhd->bhqd", ops.cast(weights, v.dtype), v)
+            weights = ops.cast(weights / ops.expand_dims(total, -1), v.dtype)
+            return greatest, total, ops.einsum("bhqk,bkhd->bhqd", weights, v)
 
         keys = (k, ops.expand_dims(k_ids, 0), v, shown, there)
         chunks = tuple(ops.moveaxis(blocks(x, size, count), 1, 0) for x in keys)
         greatest, total, o = ops.map(sums, chunks)
-        shrink = ops.exp(greatest - ops.max(greatest, axis=0))
-        weights = ops.cast(shrink / ops.sum(total * shrink, axis=0), o.dtype)
+        total = total * ops.exp(greatest - ops.max(greatest, axis=0))
+        weights = ops.cast(total / ops.sum(total, axis=0), o.dtype)
         return ops.einsum("cbhqd,cbhq->bqhd", o, weights)
 
     def get_config(self):

@@ -57,7 +57,8 @@ class KERPLE(DistanceBias):
     """Trained biases that fall with the distance (arXiv:2205.09921).
 
     ``"log"``: ``q·k − r₁·ln(1 + r₂·|i − j|)``; ``"power"``: ``q·k − r₁·|i − j|^r₂``, which with
-    ``r₂ = 1`` is ALiBi. Every head has its r₁ and r₂, kept above 0.01, and r₂ of the power below 2.
+    ``r₂ = 1`` is ALiBi. Every head has its r₁ and r₂, read as at least 0.01, and r₂ of the power as
+    at most 2; their gradients pass these bounds, so that training finds back.
 
     Args:
         kind: ``"log"`` (the better one in the paper) or ``"power"``.
@@ -80,21 +81,27 @@ class KERPLE(DistanceBias):
         super().build(input_shape)
         ranges = {"log": (2.0, 1.0), "power": (1.0, 2.0)}[self.kind]  # as in the authors' code
         for name, top in zip(("r1", "r2"), ranges, strict=True):
-            uniform = keras.initializers.RandomUniform(0.0, top)
+            uniform = keras.initializers.RandomUniform(0.01, top)
             weight = self.add_weight(name=name, shape=(self.heads,), initializer=uniform)
             setattr(self, name, weight)
 
     def bias(self, distance):
-        r1 = ops.maximum(ops.cast(self.r1, "float32"), 0.01)[:, None, None]
-        r2 = ops.maximum(ops.cast(self.r2, "float32"), 0.01)[:, None, None]
+        r1 = within_bounds(self.r1)[:, None, None]
+        r2 = within_bounds(self.r2, 2.0 if self.kind == "power" else float("inf"))[:, None, None]
         if self.kind == "log":
             return -r1 * ops.log1p(r2 * distance)
         # 0^r has no gradient for r, and is 0
         apart = ops.maximum(distance, 1.0)
-        return ops.where(distance > 0, -r1 * ops.power(apart, ops.minimum(r2, 2.0)), 0.0)
+        return ops.where(distance > 0, -r1 * ops.power(apart, r2), 0.0)
 
     def get_config(self):
         return {**super().get_config(), "kind": self.kind}
+
+
+def within_bounds(r, largest=float("inf")):
+    """r clipped to [0.01, `largest`], with the gradient of r."""
+    r = ops.cast(r, "float32")
+    return r + ops.stop_gradient(ops.clip(r, 0.01, largest) - r)
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")

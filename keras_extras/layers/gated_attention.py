@@ -94,7 +94,8 @@ class GatedAttentionUnit(keras.layers.Layer):
 
     def call(self, inputs, mask=None, a_bias=None, p_bias=None, training=None):
         inputs = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
-        mask = mask[0] if isinstance(mask, (list, tuple)) else mask
+        if isinstance(mask, (list, tuple)):
+            mask = mask[0 if self.self_attention else 2]  # which keys are seen
         if self.self_attention:
             x, rest = inputs[0], inputs[1:]
             u, v, z = ops.split(self.i_dense(x), [self.units, 2 * self.units], axis=-1)

@@ -32,11 +32,11 @@ class LinearAttention(LongAttention):
                          about e^(q·k/√key_size) (arXiv:2009.14794; kexue.fm/archives/7921).
 
     Exponentials are taken relative to the largest one, of each query and of all keys, which
-    changes no weight; in causal attention keys far smaller than a later one lose precision.
-    Sums are computed in float32 in mixed precision.
+    changes no weight; but in causal attention a key that is larger than earlier ones by some 40
+    drives the outputs of their positions to 0. Sums are computed in float32 in mixed precision.
 
-    Rotary positions turn the features, in the numerator only, so that the weights no longer
-    sum to one (arXiv:2104.09864).
+    Rotary positions turn the features (of ``"cosine"`` the vectors, not the 1), in the numerator
+    only, so that the weights no longer sum to one (arXiv:2104.09864).
 
     Args:
         heads, head_size, and all others: as in `MultiHeadAttention`; `normalization` has no
@@ -48,9 +48,10 @@ class LinearAttention(LongAttention):
         seed: of the random directions, which are a weight that is saved and not trained.
 
     Raises:
-        ValueError: unknown `feature_map`; any other position; `attention_dropout` or
-            `return_attention_scores` is on; at a call with `a_bias` or a matrix of relative
-            positions, or, if causal, with fewer or more keys than queries.
+        ValueError: unknown `feature_map`; any other position, or one with an odd number of
+            features; `attention_dropout` or `return_attention_scores` is on; at a call with
+            `a_bias` or a matrix of relative positions, with rotary vectors of another size than
+            the features, or, if causal, with fewer or more keys than queries.
 
     >>> x = keras.ops.ones((2, 5, 8))
     >>> tuple(LinearAttention(2, 4, causal=True)([x, x, x]).shape)
@@ -75,6 +76,8 @@ class LinearAttention(LongAttention):
                 "LinearAttention has no scores: it takes position=RotaryPosition(…) or None, "
                 f"not {type(self.position).__name__}."
             )
+        if self.position is not None and feature_map == "performer" and (features or 0) % 2:
+            raise ValueError(f"Rotary positions turn pairs of features: {features} is odd.")
         if self.seed is None:
             self.seed = random.randint(1, 10**9)
         self.feature_map = feature_map
@@ -148,13 +151,22 @@ class LinearAttention(LongAttention):
 
     def _turned(self, fq, fk, sinusoidal):
         """The features turned by their positions, where there are any."""
-        if sinusoidal is not None:
-            return apply_rotary_position_embeddings(sinusoidal, fq, fk)
-        if self.position is None:
+        if sinusoidal is None and self.position is None:
             return fq, fk
-        return tuple(
-            self.position.rotate(x, ops.arange(ops.shape(x)[1], dtype="int32")) for x in (fq, fk)
-        )
+        still = 1 if self.feature_map == "cosine" else 0
+        ones, turning = zip(*((x[..., :still], x[..., still:]) for x in (fq, fk)), strict=True)
+        if sinusoidal is None:
+            turned = (
+                self.position.rotate(x, ops.arange(ops.shape(x)[1], dtype="int32")) for x in turning
+            )
+        elif sinusoidal.shape[-1] != turning[0].shape[-1]:
+            raise ValueError(
+                f"The rotary vectors have {sinusoidal.shape[-1]} numbers for "
+                f"{turning[0].shape[-1]} features: give position=RotaryPosition() instead."
+            )
+        else:
+            turned = apply_rotary_position_embeddings(sinusoidal, *turning)
+        return tuple(ops.concatenate(pair, axis=-1) for pair in zip(ones, turned, strict=True))
 
     @staticmethod
     def _bidirectional(fq, fk, v):

@@ -21,7 +21,8 @@ class LocalAttention(LongAttention):
         ``i − window < j ≤ i``                              if causal,
         ``i − window//2 ≤ j < i − window//2 + window``      otherwise.
 
-    Causal attention to at most `window` positions is full attention. Time and memory grow
+    Causal attention to at most `window` positions is full attention; otherwise n tokens take a
+    window of 2n − 1 to see all. Time and memory grow
     as length × window: the sequence is cut into blocks of a quarter of the window, and each is
     scored against itself and the neighbours that it sees, five blocks at most.
 
@@ -34,7 +35,8 @@ class LocalAttention(LongAttention):
         ValueError: `window` is less than 1, or `return_attention_scores` is on; at a call with
             `a_bias` or a matrix of relative positions, or with fewer or more keys than queries.
 
-    A trained model changes over by a copy whose attention is local and has the same weights::
+    A trained model changes over by a copy whose attention is local and has the same weights (a
+    language model with ``"causal": True``, which takes the place of its mask)::
 
         def local(layer):
             if type(layer) is MultiHeadAttention:

@@ -16,7 +16,8 @@ class LongAttention(MultiHeadAttention):
 
     Args:
         causal: position i sees the positions up to i only. A mask of shape
-            ``(length, length)`` would need the memory that is to be saved.
+            ``(length, length)`` would need the memory that is to be saved: the bias that a
+            causal language model hands over (`a_bias`) is then taken for that mask, and not read.
     """
 
     can_drop = False
@@ -31,7 +32,7 @@ class LongAttention(MultiHeadAttention):
             raise ValueError(f"{name} never holds all weights: attention_dropout must be off.")
 
     def pay_attention_to(self, inputs, mask=None, a_bias=None, p_bias=None, training=None):
-        if a_bias or p_bias not in (None, "rotary"):
+        if (a_bias and not self.causal) or p_bias not in (None, "rotary"):
             raise ValueError(
                 f"{type(self).__name__} takes no matrix of biases (a_bias={a_bias}, "
                 f"p_bias={p_bias!r}): use causal=True for a language model and position=… for "
@@ -39,7 +40,7 @@ class LongAttention(MultiHeadAttention):
             )
         q, k, v = inputs[:3]
         shown = None if mask is None or mask[1] is None else ops.cast(mask[1], "bool")
-        sinusoidal = inputs[3] if p_bias else None
+        sinusoidal = inputs[-1] if p_bias else None
         return self.attend(q, k, v, shown, sinusoidal, training), None
 
     def attend(self, q, k, v, shown, sinusoidal, training):

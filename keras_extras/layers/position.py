@@ -83,7 +83,8 @@ class PositionEmbedding(_AbsolutePosition):
         custom_position_ids: the inputs are ``[x, ids]`` instead of ``x``.
 
     Raises:
-        ValueError: unknown `merge_mode`; α of exactly ½ makes position (i, j) equal to (j, i).
+        ValueError: unknown `merge_mode`; an α outside of (0, 1), or of exactly ½, which makes
+            position (i, j) equal to (j, i); at a call with more tokens than positions.
 
     >>> tuple(PositionEmbedding(8, 4)(keras.ops.ones((2, 5, 4))).shape)
     (2, 5, 4)
@@ -104,6 +105,11 @@ class PositionEmbedding(_AbsolutePosition):
             raise ValueError(
                 "hierarchical=0.5 cannot tell position (i, j) from (j, i): use another number."
             )
+        if hierarchical not in (None, False) and hierarchical is not True:
+            if not 0 < hierarchical < 1:
+                raise ValueError(
+                    f"hierarchical={hierarchical} must be True or a number between 0 and 1."
+                )
         self.input_dim = input_dim
         self.hierarchical = hierarchical
         self.embeddings_initializer = initializers.get(embeddings_initializer)
@@ -125,6 +131,11 @@ class PositionEmbedding(_AbsolutePosition):
             return alpha * coarse + (1 - alpha) * fine
         if self.custom_position_ids:
             return ops.take(self.embeddings, ops.cast(ids, "int32"), axis=0)
+        if ids.shape[1] is not None and ids.shape[1] > self.input_dim:
+            raise ValueError(
+                f"{ids.shape[1]} tokens, and only {self.input_dim} trained positions: cut the "
+                "texts, or decompose the positions with hierarchical=True."
+            )
         return self.embeddings[None, : ops.shape(ids)[1]]
 
     def get_config(self):

@@ -148,6 +148,9 @@ CASES = {
     "local": Case(L.LocalAttention(HEADS, KEY, 4, position=L.RotaryPosition()), "x x x"),
     "local-causal": Case(L.LocalAttention(HEADS, KEY, 3, causal=True), "x x x"),
     "chunked": Case(L.ChunkedAttention(HEADS, KEY, position=L.KERPLE(), chunk_size=3), "x x x"),
+    "chunked-online": Case(
+        L.ChunkedAttention(HEADS, KEY, causal=True, chunk_size=3, key_chunk_size=2), "x x x"
+    ),
     "linear-elu": Case(L.LinearAttention(HEADS, KEY, position=L.RotaryPosition()), "x x x"),
     "linear-softmax": Case(L.LinearAttention(HEADS, KEY, "softmax", causal=True), "x x x"),
     "linear-performer": Case(L.LinearAttention(HEADS, KEY, "performer", features=8), "x x x"),
@@ -168,6 +171,9 @@ CASES = {
         {"a_bias": True, "p_bias": "rotary"},
     ),
     "gau-cross": Case(L.GatedAttentionUnit(6, KEY, self_attention=False), "x x x"),
+    "gau-cross-plain": Case(
+        L.GatedAttentionUnit(6, KEY, self_attention=False), "plain x x", mask="dropped"
+    ),
     "position-add": Case(L.PositionEmbedding(16, DIM), "x"),
     "position-mul": Case(L.PositionEmbedding(16, DIM, "mul"), "x"),
     "position-zero": Case(L.PositionEmbedding(16, DIM, "zero"), "x"),

@@ -204,6 +204,11 @@ np.save(sys.argv[2], model.predict([case["x"], case["seen"], case["p"]], verbose
 """
 
 
+def test_nothing_seen_is_finite():
+    nothing = ops.convert_to_tensor(np.zeros((2, 5), bool))
+    assert np.isfinite(GatedAttentionUnit(SIZE, KEY)(SQUARE, mask=nothing)).all()
+
+
 @pytest.mark.parametrize("normalization", ["squared_relu", "softmax_plus"])
 def test_gated_unit_of_bert4keras(normalization, legacy_python, run_python, tmp_path):
     """The same weights in the original, with a mask, a bias and rotary positions."""

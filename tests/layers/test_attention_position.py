@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 from keras.backend import standardize_dtype
 
@@ -136,6 +137,9 @@ def test_kerple():
     position.r1.assign(-np.ones(HEADS))  # an optimizer went too far
     position.r2.assign(9 * np.ones(HEADS))
     check(position([Q, K]), PLAIN - 0.01 * DISTANCE**2)
+    with tf.GradientTape() as tape:
+        loss = ops.sum(position([Q, K]) ** 2)
+    assert all(np.all(g != 0) for g in tape.gradient(loss, position.trainable_weights))
     with pytest.raises(ValueError, match="'exp'"):
         KERPLE("exp")
 

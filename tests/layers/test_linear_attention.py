@@ -56,7 +56,11 @@ def quadratic(layer, name, x, seen, rotary=False):
         sums = np.where(seen[:, None], np.einsum("bqhm,bkhm->bhqk", fq, fk), 0)
         divisor = sums.sum(-1, keepdims=True)
         if rotary:
-            sums = np.einsum("bqhm,bkhm->bhqk", turned(fq), turned(fk))
+            still = int(name == "cosine")
+            fq, fk = (
+                np.concatenate([f[..., :still], turned(f[..., still:])], -1) for f in (fq, fk)
+            )
+            sums = np.einsum("bqhm,bkhm->bhqk", fq, fk)
             sums = np.where(seen[:, None], sums, 0)
         weights = sums / divisor
     if not rotary:
@@ -89,19 +93,27 @@ def test_equals_the_quadratic_form(name, causal):
 
 
 @pytest.mark.parametrize("causal", [False, True], ids=["all", "causal"])
-def test_rotary_positions_turn_the_numerator(causal):
-    layer = randomized(
-        LinearAttention(HEADS, SIZE, causal=causal, key_size=KEY, position=RotaryPosition())
-    )
-    golden = quadratic(layer, "elu", X, seen_from(causal, np.ones_like(VISIBLE)), rotary=True)
+@pytest.mark.parametrize("name", ["elu", "cosine", "performer"])
+def test_rotary_positions_turn_the_numerator(name, causal):
+    options = {"feature_map": name, "causal": causal, "key_size": KEY}
+    layer = randomized(LinearAttention(HEADS, SIZE, position=RotaryPosition(), seed=1, **options))
+    golden = quadratic(layer, name, X, seen_from(causal, np.ones_like(VISIBLE)), rotary=True)
     np.testing.assert_allclose(layer([X, X, X]), golden, rtol=1e-4, atol=1e-5)
     angles = np.arange(LENGTH)[:, None] * 10000 ** (-np.arange(KEY // 2) / (KEY // 2))
     angles = np.stack([np.sin(angles), np.cos(angles)], -1).reshape(1, LENGTH, KEY)
-    plain = LinearAttention(HEADS, SIZE, causal=causal, key_size=KEY)
+    plain = LinearAttention(HEADS, SIZE, seed=1, **options)
     plain([X, X, X])
     plain.set_weights(layer.get_weights())
     result = plain([X, X, X, angles], p_bias="rotary")
     np.testing.assert_allclose(result, golden, rtol=1e-4, atol=1e-5)
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="pairs of features: 5 is odd"):
+        LinearAttention(HEADS, 4, "performer", features=5, position=RotaryPosition())
+    angles = np.zeros((1, LENGTH, 4))
+    with pytest.raises(ValueError, match="have 4 numbers for 6 features"):
+        LinearAttention(HEADS, 4, "performer", features=6)([X, X, X, angles], p_bias="rotary")
 
 
 @pytest.mark.parametrize("name", ["exp", "softmax", "performer"])

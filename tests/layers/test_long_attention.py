@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_extras.bert4keras import build_transformer_model
 from keras_extras.layers import (
     KERPLE,
     ALiBi,
@@ -19,6 +20,8 @@ from keras_extras.layers import (
     MultiHeadAttention,
     ReRoPE,
     RotaryPosition,
+    Sandwich,
+    XPos,
 )
 
 HEADS, SIZE, DIM = 2, 4, 6
@@ -30,6 +33,8 @@ POSITIONS = {
     "rerope": lambda: ReRoPE(3, 0.2),
     "alibi": ALiBi,
     "kerple": KERPLE,
+    "xpos": XPos,
+    "sandwich": lambda: Sandwich(6),
     "log-n": lambda: LogNScaling(RotaryPosition(), 4),
 }
 
@@ -154,6 +159,44 @@ def test_chunked_cross_attention_and_large_scores(key_size):
     q = X[:, :9]
     check(chunked([q, X, X]), full([q, X, X]))
     check(chunked([90 * q, X, X]), full([90 * q, X, X]))
+
+
+def test_online_in_half_precision():
+    """Equal weights of values of 2,000: the plain sum of a chunk's 64 is too large for float16."""
+    x = np.full((1, 128, 4), 2000, "float16")
+    layer = ChunkedAttention(1, 4, chunk_size=128, key_chunk_size=64, dtype="float16")
+    layer([x[:, :2]] * 3)
+    eye, nothing, bias = np.eye(4), np.zeros((4, 4)), np.zeros(4)
+    layer.set_weights([nothing, bias, nothing, bias, eye, bias, eye, bias])
+    np.testing.assert_allclose(layer([x, x, x]), 2000, rtol=1e-2)
+
+
+def test_a_causal_language_model_changes_over():
+    """Of the bridge, whose attention is handed its causal mask as a bias."""
+    sizes = {
+        "hidden_size": 8,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+        "hidden_act": "gelu",
+    }
+    model = build_transformer_model(
+        model="roformer", application="lm", vocab_size=20, num_hidden_layers=1, **sizes
+    )
+
+    def local(layer):
+        if type(layer) is MultiHeadAttention:
+            config = {**layer.get_config(), "window": window, "causal": True}
+            return LocalAttention.from_config({**config, "attention_dropout": 0.0})
+        return layer.__class__.from_config(layer.get_config())
+
+    model.set_weights([RNG.normal(0, 0.5, w.shape) for w in model.get_weights()])
+    ids = RNG.integers(0, 20, (2, 11))
+    golden = model([ids, 0 * ids])
+    for window in (11, 3):
+        copy = keras.models.clone_model(model, clone_function=local)
+        copy.set_weights(model.get_weights())
+        same = np.abs(np.array(copy([ids, 0 * ids]) - golden)).max(axis=(0, 2)) < 1e-5
+        assert same[:3].all() and same.all() == (window == 11)
 
 
 def test_a_trained_model_changes_over():

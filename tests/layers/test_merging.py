@@ -17,6 +17,7 @@ from keras_extras.layers import (
     GlobalMaxPooling1D,
     LanguageModelMask,
     Loss,
+    ReZero,
     UnifiedLanguageModelMask,
 )
 
@@ -33,6 +34,13 @@ def test_add_keeps_the_masks_that_are_there():
     np.testing.assert_array_equal(layer.compute_mask([X, X], [None, MASK]), MASK)
     both = layer.compute_mask([X, X, X], [MASK, None, OTHER])
     np.testing.assert_array_equal(both, [[True, False, False], [True, False, False]])
+
+
+def test_re_zero():
+    layer = ReZero()
+    layer([X, X])
+    layer.set_weights([np.array(0.5)])
+    np.testing.assert_allclose(layer([X, 3 * X]), 2.5 * X)
 
 
 def test_add_hands_the_mask_on_in_a_model():
@@ -78,6 +86,7 @@ def test_pooling():
     average, highest = GlobalAveragePooling1D(), GlobalMaxPooling1D()
     np.testing.assert_allclose(average(X), [[3, 4], [9, 10]])
     np.testing.assert_allclose(average(X, mask=MASK), [[2, 3], [7, 8]])
+    np.testing.assert_array_equal(average(X, mask=MASK & False), np.zeros((2, 2)))
     np.testing.assert_allclose(highest(X), [[5, 6], [11, 12]])
     np.testing.assert_allclose(highest(X, mask=MASK), [[3, 4], [7, 8]])
     np.testing.assert_allclose(highest(-X, mask=MASK), [[-1, -2], [-7, -8]])

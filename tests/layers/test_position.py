@@ -71,6 +71,10 @@ def test_hierarchical_keeps_the_trained_positions(alpha):
     assert len(np.unique(long.round(4), axis=0)) == 25
     with pytest.raises(ValueError, match="0.5"):
         PositionEmbedding(5, 4, hierarchical=0.5)
+    with pytest.raises(ValueError, match="hierarchical=1.5 must be"):
+        PositionEmbedding(5, 4, hierarchical=1.5)
+    with pytest.raises(ValueError, match="6 tokens, and only 5 trained positions"):
+        PositionEmbedding(5, 4, "zero")(np.ones((1, 6, 4)))
 
 
 def test_sinusoidal_in_half_precision():
