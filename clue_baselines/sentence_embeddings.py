@@ -21,6 +21,7 @@ OCNLI and CMNLI; --train-task trains on one set for another.
         --model hfl/chinese-roberta-wwm-ext --train-task ocnli
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ try:
     from clue_baselines.task import Example, Task
     from clue_baselines.trained import TwiceInARow
     from keras_extras.losses import CoSENT, CosineContrast, SimCSE, SupervisedSimCSE
+    from keras_extras.losses.layouts import targets_of_groups
     from keras_extras.similarity import (
         SentenceBERTHead,
         compute_kernel_bias,
@@ -87,6 +89,7 @@ class SentenceEmbeddings(Task):
         if not settings.temperature > 0:
             raise DataError("--temperature must be above 0.")
         self.train_task = settings.train_task or settings.task
+        self.numbers = itertools.count()
         self.trains = settings.method not in WITHOUT_TRAINING
         if not settings.name:
             parts = [backbone.short_name(settings.model), settings.task]
@@ -122,12 +125,17 @@ class SentenceEmbeddings(Task):
         return [record.text("sentence1"), record.text("sentence2")]
 
     def examples(self, record, tokenizer, training):
-        """Each sentence by itself; in training with labels both sentences of a pair together."""
+        """Each sentence by itself; in training with labels both sentences of a pair together.
+
+        For SimCSE the target is a running number, by which the loss knows what belongs together.
+        """
         ids = [tokenizer.encode(t, maxlen=self.settings.maxlen)[0] for t in self.texts(record)]
         segments = [[0] * len(row) for row in ids]
         if training and self.settings.method not in WITHOUT_LABELS:
-            return [Example((ids, segments), self.truth(record))]
-        return [Example(pair, 0) for pair in zip(ids, segments, strict=True)]
+            supervised = self.settings.method == "simcse_supervised"
+            target = next(self.numbers) if supervised else self.truth(record)
+            return [Example((ids, segments), target)]
+        return [Example(pair, next(self.numbers)) for pair in zip(ids, segments, strict=True)]
 
     def batches(self, training):
         """In training rows of a batch stand in twos: a pair, or a sentence twice."""
@@ -158,7 +166,7 @@ class SentenceEmbeddings(Task):
         if self.settings.method == "cosine":
             return ScaledCosineContrast(len(LABELS[self.train_task]) - 1)
         if self.settings.method == "sentence_bert":
-            return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            return PairCrossentropy()
         if self.settings.method == "simcse_supervised":
             return SupervisedSimCSE(2, tau)
         return SimCSE(tau)
@@ -213,12 +221,31 @@ class Pairs(LengthBatches):
         return rows, *(np.repeat(x, 2, axis=0) for x in others)
 
 
+@keras.saving.register_keras_serializable(package="keras_extras")
+class PairCrossentropy(keras.losses.SparseCategoricalCrossentropy):
+    """Cross entropy of the logits of pairs, which stand on both rows of a pair as its label does.
+
+    As CoSENT, it tells (NaN in a compiled step) when neighbours have different labels.
+    """
+
+    def __init__(self, name="pair_crossentropy", **kwargs):
+        super().__init__(**{**kwargs, "from_logits": True}, name=name)
+
+    def call(self, y_true, y_pred):
+        _, valid = targets_of_groups(keras.ops.reshape(y_true, (-1,)), 2, self.name, y_pred.dtype)
+        return super().call(y_true, y_pred) * valid
+
+
+@keras.saving.register_keras_serializable(package="keras_extras")
 class ScaledCosineContrast(CosineContrast):
     """`CosineContrast` of labels 0 … greatest."""
 
-    def __init__(self, greatest: int):
-        super().__init__("square")
+    def __init__(self, greatest: int, **kwargs):
+        super().__init__(**kwargs)
         self.greatest = greatest
+
+    def get_config(self):
+        return {**super().get_config(), "greatest": self.greatest}
 
     def call(self, y_true, y_pred):
         return super().call(keras.ops.cast(y_true, "float32") / self.greatest, y_pred)

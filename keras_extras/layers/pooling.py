@@ -39,14 +39,14 @@ def _length_axis(data_format: str) -> int:
 
 @keras.saving.register_keras_serializable(package="keras_extras")
 class GlobalAveragePooling1D(keras.layers.GlobalAveragePooling1D):
-    """Mean over the visible positions of a sequence."""
+    """Mean over the visible positions of a sequence; 0 where there is none."""
 
     def call(self, inputs, mask=None):
         axis = _length_axis(self.data_format)
         if mask is None:
             return ops.mean(inputs, axis=axis)
         mask = ops.expand_dims(ops.cast(mask, inputs.dtype), 3 - axis)
-        return ops.sum(inputs * mask, axis=axis) / ops.sum(mask, axis=axis)
+        return ops.sum(inputs * mask, axis=axis) / ops.maximum(ops.sum(mask, axis=axis), 1)
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")

@@ -15,10 +15,12 @@ NLI_ORDER = {"entailment": 2, "neutral": 1, "contradiction": 0}
 
 
 def unit_vectors(x):
-    """Rows of length 1 in float32 (a row of zeros stays)."""
+    """Rows of length 1 in float32; a row shorter than 1e-12 becomes zeros and has no gradient."""
     x = ops.convert_to_tensor(x)
     x = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
-    return ops.normalize(x, axis=-1, epsilon=1e-12)
+    squares = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    short = squares <= 1e-24
+    return ops.where(short, 0, x) * ops.rsqrt(ops.where(short, 1, squares))
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")
@@ -92,9 +94,13 @@ class CoSENT(Ranking):
     """`cosent` of the cosines of sentence embeddings.
 
     Rows ``2i`` and ``2i + 1`` of the predictions ``(2n, dim)`` are a pair, the targets, ``(2n,)``
-    or ``(2n, 1)``, repeat its label; `interleave` and `twice_in_a_row` make such batches. The loss
-    is one number for the batch. Under `tf.distribute` the pairs of all replicas are compared: their
-    cosines and labels are gathered, the embeddings are not.
+    or ``(2n, 1)``, repeat its label; `interleave` and `twice_in_a_row` make such batches. Of two
+    sample weights the first is the pair's. The loss is one number for the batch, so there is no
+    `reduction`.
+
+    Under `tf.distribute` the pairs of all replicas are compared: their cosines and labels are
+    gathered, the embeddings are not, so that a pair has to lie on one replica. With gradient
+    accumulation the pairs of a micro-batch are compared.
 
     Args:
         scale: λ; 20 by default.
@@ -127,7 +133,9 @@ class InteractiveCoSENT(Ranking):
 
     Predictions are ``(n,)`` or ``(n, 1)``, without activation, targets as many labels. Only the
     order of scores is learnt: find a threshold with `keras_extras.postprocess` if one is needed.
-    Under `tf.distribute` the scores and labels of all replicas are gathered.
+    The loss is one number for the batch, so there is no `reduction`. Under `tf.distribute` the
+    scores and labels of all replicas are gathered; with gradient accumulation those of a
+    micro-batch are compared.
 
     Args:
         scale: λ; 1 by default, as the model can scale its scores itself.

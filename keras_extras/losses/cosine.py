@@ -23,7 +23,8 @@ class CosineContrast(keras.losses.Loss):
     press them further apart than the data wants. `CoSENT` asks for an order only.
 
     Rows ``2i`` and ``2i + 1`` of the predictions ``(2n, dim)`` are a pair, and the targets
-    ``(2n,)`` repeat its label; the loss of a pair stands on both rows. Computed in float32.
+    ``(2n,)`` repeat its label; the loss of a pair stands on both rows. Under `tf.distribute`
+    nothing is gathered, so that a pair has to lie on one replica. Computed in float32.
 
     Args:
         form: one of the names above; "square" by default.

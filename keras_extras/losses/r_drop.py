@@ -36,7 +36,9 @@ class RDrop(keras.losses.Loss):
 
     Rows ``2i`` and ``2i + 1`` of the predictions ``(2n, …, classes)`` are one example, and the
     targets are twice in a row as well: `twice_in_a_row` makes such batches. Examples whose target
-    is -1 have no label: only the divergence counts for them. Computed in float32.
+    is -1 have no label: only the divergence counts for them. Of a batch without any label the
+    layout cannot be checked. Under `tf.distribute` nothing is gathered, so that an example has to
+    lie on one replica with both of its rows. Computed in float32.
 
     Args:
         loss: a Keras loss on logits that gives one value per row; its reduction is not used. None

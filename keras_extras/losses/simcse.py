@@ -34,7 +34,9 @@ class SimCSE(InBatchContrast):
     Rows ``2i`` and ``2i + 1`` of the predictions ``(2n, dim)`` are one sentence, and the targets
     ``(2n,)`` anything that is the same for both: `twice_in_a_row` makes such batches and
     `group_numbers` such targets. Under `tf.distribute` each row is compared with the rows of all
-    replicas, whose embeddings are gathered. Computed in float32.
+    replicas, whose embeddings are gathered; twins have to lie on one replica. With gradient
+    accumulation it is compared with those of its micro-batch. Rows of sample weight 0 have no loss
+    of their own, and are others' negatives still. Computed in float32.
 
     Args:
         temperature: τ; 0.05 by default.
@@ -84,8 +86,10 @@ class SupervisedSimCSE(InBatchContrast):
     the targets ``(group_size · n,)`` anything that is the same within a group: `interleave` makes
     such batches and `group_numbers` such targets. The loss of a group stands on each of its rows.
     With groups of two, this is also known as multiple negatives ranking. Under `tf.distribute`
-    anchors are compared with the rows of all replicas, whose embeddings are gathered. Computed
-    in float32.
+    anchors are compared with the rows of all replicas, whose embeddings are gathered; a group has
+    to lie on one replica. With gradient accumulation they are compared with those of their
+    micro-batch. Rows of sample weight 0 have no loss of their own, and are others' negatives still.
+    Computed in float32.
 
     Args:
         group_size: 2 (anchor and positive), 3 (the default: and a hard negative), or more.

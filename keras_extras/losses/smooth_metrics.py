@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_extras.losses.gathering import gather_rows
+from keras_extras.losses.keras_seams import mask_of
 from keras_extras.losses.logit_adjustment import pick
 from keras_extras.losses.multilabel import read_logits
 
@@ -42,7 +43,8 @@ class SmoothF1(keras.losses.Loss):
 
     The sums run over the whole batch (under `tf.distribute` over the rows of all replicas), so
     it wants large batches, and a model that was trained with cross entropy first. A batch
-    without a right class in which none is predicted has loss 0.
+    without a right class in which none is predicted has loss 0. As there is one number per batch,
+    there is no `reduction`.
 
     Targets and predictions are ``(batch, …)`` and, for ``average="macro"``, ``(batch, …,
     classes)``, of equal shape. Sample weights and masks weigh the terms of the sums. Computed in
@@ -72,8 +74,7 @@ class SmoothF1(keras.losses.Loss):
         self.average, self.from_logits = average, from_logits
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        mask = getattr(y_pred, "_keras_mask", None)
-        weights = [w for w in (sample_weight, mask) if w is not None]
+        weights = [w for w in (sample_weight, mask_of(y_pred)) if w is not None]
         y_true = ops.convert_to_tensor(y_true)
         return super().__call__([y_true, *weights], ops.copy(y_pred))  # without its mask
 

@@ -96,7 +96,8 @@ class GammaSchedule(keras.callbacks.Callback):
     """Sets the γ of a `TaiLr` loss at the beginning of every epoch.
 
     The article suggests a γ that grows from 0 to 1 as the model learns to trust itself. γ is a
-    constant of the compiled step, which is compiled anew when γ changes.
+    constant of the compiled steps, which are compiled anew when γ changes; validation takes the
+    epoch's γ as well.
 
     Args:
         loss: the loss that `compile` was given.
@@ -115,3 +116,4 @@ class GammaSchedule(keras.callbacks.Callback):
         if gamma != self.loss.gamma:
             self.loss.gamma = gamma
             self.model.make_train_function(force=True)
+            self.model.make_test_function(force=True)

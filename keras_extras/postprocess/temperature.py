@@ -40,7 +40,7 @@ def find_temperature(y_true, logits, lowest: float = 1e-3, highest: float = 1e3)
         lowest, highest: bounds of T; 0.001 and 1000 by default.
 
     Raises:
-        ValueError: the shapes do not fit, or labels are no classes.
+        ValueError: the shapes do not fit, logits are not finite, or labels are no classes.
 
     Source: Guo et al., arXiv:1706.04599.
 

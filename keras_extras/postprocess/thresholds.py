@@ -76,7 +76,8 @@ def find_class_weights(y_true, y_pred, rounds: int = 20) -> tuple[np.ndarray, fl
         Weights ``(classes,)`` whose geometric mean is 1, and accuracy.
 
     Raises:
-        ValueError: the shapes do not fit, labels are no classes, or numbers are negative.
+        ValueError: the shapes do not fit, labels are no classes, or numbers are negative or not
+            finite.
 
     Source: kexue.fm/archives/8860.
 

@@ -18,6 +18,7 @@ class NearestSentences:
     it costs to send each word to its nearest word, from here to there and from there to here. These
     bounds of all sentences are a few matrix products. The transport problems are solved in their
     order, until the next bound is above the k-th distance: the result is that of solving all.
+    A call takes one query.
 
     Args:
         sentences: one matrix ``(words, dim)`` of word vectors per sentence.
@@ -39,6 +40,8 @@ class NearestSentences:
             raise ValueError(f"NearestSentences knows 'wmd' and 'wrd', not {distance!r}.")
         self.kind = KINDS[distance]
         texts = [self.kind.read(sentence) for sentence in sentences]
+        if not texts:
+            raise ValueError("NearestSentences needs one sentence at least; the list is empty.")
         if len({text.points.shape[1] for text in texts}) != 1:
             raise ValueError("NearestSentences needs sentences of word vectors of one size.")
         self.points = np.concatenate([text.points for text in texts])
@@ -51,25 +54,31 @@ class NearestSentences:
         return len(self.ends)
 
     def distances(self, query) -> np.ndarray:
-        """The distances to all sentences ``(n,)``, each by solving its transport problem."""
-        query = self.kind.read(query)
-        cost = self.kind.cost(self.points, query.points)
+        """The distances of one query to all sentences ``(n,)``, all transport problems solved.
+
+        Args:
+            query: ``(words, dim)``, word vectors of a sentence.
+
+        Raises:
+            ValueError: word vectors of another size than those of the sentences.
+        """
+        query, cost = self.read(query)
         return np.array([self.solve(i, query, cost) for i in range(len(self))])
 
     def nearest(self, query, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of the k nearest sentences and their distances, nearest first.
 
         Args:
-            query: ``(words, dim)``, word vectors of a sentence.
+            query: ``(words, dim)``, word vectors of one sentence.
             k: how many; 1 by default. Of equally near ones those with lower numbers come first.
 
         Raises:
-            ValueError: k is below 1 or above the number of sentences.
+            ValueError: k is below 1 or above the number of sentences, or word vectors of another
+                size than those of the sentences.
         """
         if not 1 <= k <= len(self):
             raise ValueError(f"There are {len(self)} sentences, so the {k} nearest do not exist.")
-        query = self.kind.read(query)
-        cost = self.kind.cost(self.points, query.points)
+        query, cost = self.read(query)
         bounds = self.bounds(query, cost)
         order = np.argsort(bounds, kind="stable")
         found = np.array([self.solve(i, query, cost) for i in order[:k]])
@@ -83,6 +92,17 @@ class NearestSentences:
         numbers, found = order[: len(found)], np.array(found)
         best = np.lexsort((numbers, found))[:k]
         return numbers[best], found[best]
+
+    def read(self, query):
+        """A query as a text, and the costs (all words, query)."""
+        query = self.kind.read(query)
+        width, given = self.points.shape[1], query.points.shape[1]
+        if given != width:
+            raise ValueError(
+                f"Word vectors of the sentences have {width} dimensions, and those of the query "
+                f"{given}: take both from one model."
+            )
+        return query, self.kind.cost(self.points, query.points)
 
     def bounds(self, query, cost) -> np.ndarray:
         """What the distance to each sentence is at least, given the costs (all words, query)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 
@@ -137,8 +139,11 @@ def transform_and_normalize(vecs, kernel=None, bias=None) -> np.ndarray:
 
 
 def save_whitening(path, kernel, bias) -> None:
-    """Writes kernel and bias to an ``.npz`` file."""
-    np.savez(path, kernel=kernel, bias=bias)
+    """Writes kernel and bias to a file of NumPy's ``.npz`` format, of just that name."""
+    partial = f"{os.fspath(path)}.partial"
+    with open(partial, "wb") as file:
+        np.savez(file, kernel=kernel, bias=bias)
+    os.replace(partial, path)
 
 
 def load_whitening(path) -> tuple[np.ndarray, np.ndarray]:

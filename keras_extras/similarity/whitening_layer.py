@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_extras.losses.cosent import unit_vectors
 from keras_extras.similarity.whitening import compute_kernel_bias
 
 
@@ -78,7 +79,7 @@ class Whitening(keras.layers.Layer):
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         x = ops.matmul(x + ops.cast(self.bias, x.dtype), ops.cast(self.kernel, x.dtype))
         if self.normalize:
-            x = ops.normalize(x, axis=-1, epsilon=1e-12)
+            x = unit_vectors(x)
         return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):

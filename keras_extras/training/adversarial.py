@@ -286,8 +286,9 @@ class VAT(Regularization):
             small = self.xi * unit_examples(direction)
             with tf.GradientTape() as tape:
                 tape.watch(small)
-                total = ops.sum(divergence(small))
-            direction = tape.gradient(total, small)
+                mean = ops.mean(divergence(small))
+                mean = step.model.optimizer.scale_loss(mean)  # for float16
+            direction = tape.gradient(mean, small)
         change = ops.stop_gradient(self.epsilon * unit_examples(direction))
         return self.weight * global_mean(divergence(change))
 

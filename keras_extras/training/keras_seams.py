@@ -12,6 +12,8 @@ from keras.src.losses.loss import apply_mask
 from keras.src.models.functional import Functional
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
+from keras_extras.losses.keras_seams import mask_of
+
 __all__ = [
     "PRIVATE_NAMES",
     "Functional",
@@ -44,11 +46,6 @@ PRIVATE_NAMES = {
     "loss_scale_optimizer": ("_common_apply", "_tf_apply", "inner_optimizer"),
     "multi_optimizer": ("_inner_optimizers",),
 }
-
-
-def mask_of(tensor):
-    """The mask that Keras has attached to a tensor, or None."""
-    return getattr(tensor, "_keras_mask", None)
 
 
 def set_mask(tensor, mask) -> None:

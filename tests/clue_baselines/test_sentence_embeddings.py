@@ -3,6 +3,7 @@
 import json
 import math
 
+import keras
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -50,8 +51,13 @@ def test_pairs_stand_together_in_training():
 
 def test_sentences_stand_alone_without_labels_and_in_predictions():
     for settings, training in (({"method": "simcse"}, True), ({}, False)):
-        first, second = task(**settings).examples(pair(), TOKENIZER, training)
-        assert [len(e.inputs[0]) for e in (first, second)] == [7, 4]
+        one = task(**settings)
+        examples = [e for _ in range(2) for e in one.examples(pair(), TOKENIZER, training)]
+        assert [len(e.inputs[0]) for e in examples] == [7, 4] * 2
+        assert [e.target for e in examples] == [0, 1, 2, 3]  # a wrong layout is seen
+    one = task(method="simcse_supervised")
+    pairs = [e for _ in range(2) for e in one.examples(pair(label=5), TOKENIZER, True)]
+    assert [e.target for e in pairs] == [0, 1]
     assert task(method="simcse").batches(True) is TwiceInARow
     with pytest.raises(DataError, match="line 7: no 'label'"):
         task().examples(pair(), TOKENIZER, True)
@@ -62,6 +68,26 @@ def test_cosine_loss_takes_grades():
     rows = [[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
     found = float(ScaledCosineContrast(4)([2, 2, 3, 3], rows))
     assert found == pytest.approx((0.5 + 0.75) / 2)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("whitening", "none")])
+def test_losses_see_wrong_layouts_and_are_saved(method):
+    """Rows of the output are classes for Sentence-BERT, else vectors."""
+    loss = task(method=method).loss()
+    data = keras.saving.serialize_keras_object(loss)
+    twin = keras.saving.deserialize_keras_object(data)
+    rows = np.random.default_rng(0).normal(size=(4, 6))
+    right, wrong = np.array([[1, 1, 2, 2], [1, 2, 2, 1]])
+    assert float(twin(right, rows)) == float(loss(right, rows))
+    assert twin.get_config() == loss.get_config()
+    with pytest.raises(ValueError, match="neighbours of this one have other targets"):
+        loss(wrong, rows)
+
+
+def test_sentence_bert_learns_by_cross_entropy():
+    rows = np.repeat([[0.0, 0.0], [np.log(3), 0.0]], 2, axis=0)
+    loss = float(task(method="sentence_bert").loss()(np.array([1, 1, 0, 0]), rows))
+    assert loss == pytest.approx((np.log(2) + np.log(4 / 3)) / 2)
 
 
 def test_scores_are_those_of_scipy():

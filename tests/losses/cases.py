@@ -7,7 +7,7 @@ step) to a file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -24,6 +24,7 @@ DENSE = np.eye(4)[SPARSE]
 BINARY = (RNG.random((12, 4)) < 0.4).astype("float64")
 GRADED = np.repeat([3.0, 1.0, 4.5, 1.0, 0.0, 3.0], 2)
 TWINS, TRIPLETS = np.repeat(np.arange(6), 2), np.repeat(np.arange(4), 3)
+SHOWN = np.repeat([True, False, True, True, False, True], 2)
 WEIGHTS = np.repeat([1.0, 2.0, 0.0, 1.0, 0.5, 3.0], 2)
 
 
@@ -63,9 +64,21 @@ def smooth_f1(average):
     return formula
 
 
+def multilabel(y, f):
+    return np.log(1 + ((1 - y) * np.exp(f)).sum(-1)) + np.log(1 + (y * np.exp(-f)).sum(-1))
+
+
+def mean_of_shown(formula):
+    return lambda y, f: formula(y, f)[SHOWN].mean()
+
+
+def unit(x):
+    length = np.linalg.norm(x, axis=-1, keepdims=True)
+    return x / np.where(length > 0, length, 1)
+
+
 def cosines(x, y):
-    x = x / np.linalg.norm(x, axis=-1, keepdims=True)
-    return x @ (y / np.linalg.norm(y, axis=-1, keepdims=True)).T
+    return unit(x) @ unit(y).T
 
 
 def cosent(y, s, scale, w=None):
@@ -122,12 +135,16 @@ def r_drop(alpha, base):
 
 @dataclass
 class Case:
-    """A loss, its targets and predictions, and its formula: one value per row or per batch."""
+    """A loss, its targets and predictions, and its formula: one value per row or per batch.
+
+    Where `masked`, rows of zeros carry Keras' mask.
+    """
 
     loss: keras.losses.Loss
     y_true: np.ndarray
     y_pred: np.ndarray
     formula: Callable
+    masked: bool = False
 
     @property
     def of_rows(self) -> bool:
@@ -205,24 +222,50 @@ CASES = {
 }
 
 
+HIDING = np.where(SHOWN[:, None], LOGITS, 0)
+MASKED = {
+    "masked-f1": Case(
+        L.SmoothF1("macro"), BINARY, HIDING, lambda y, f: smooth_f1("macro")(y, f, SHOWN), True
+    ),
+    "masked-r_drop": Case(L.RDrop(), SPARSE, HIDING, mean_of_shown(r_drop(4, PLAIN)), True),
+    "masked-adjusted": Case(
+        L.LogitAdjustedCategoricalCrossentropy(COUNTS),
+        DENSE,
+        HIDING,
+        mean_of_shown(adjusted(1, 0)),
+        True,
+    ),
+    "masked-multilabel": Case(
+        L.MultilabelCategoricalCrossentropy(), BINARY, HIDING, mean_of_shown(multilabel), True
+    ),
+}
+ZEROS = {  # which have no direction
+    f"{name}-{zeros}": replace(CASES[name], y_pred=CASES[name].y_pred * kept)
+    for name in ("cosent", "simcse", "simcse-triplets", "cosine-square")
+    for zeros, kept in (("zero-row", np.arange(12)[:, None] != 3), ("all-zeros", 0.0))
+}
+EVERY = {**CASES, **MASKED, **ZEROS}
+
+
 def value_and_gradient(case: Case, y_pred):
     """Of a case's loss, as NumPy arrays, on whatever backend there is."""
     y_true = keras.ops.convert_to_tensor(case.y_true.astype("float32"))
     y_pred = keras.ops.convert_to_tensor(y_pred)
+    masking = keras.layers.Masking() if case.masked else lambda y: y
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
             tape.watch(y_pred)
-            value = case.loss(y_true, y_pred)
+            value = case.loss(y_true, masking(y_pred))
         gradient = tape.gradient(value, y_pred)
     elif keras.backend.backend() == "jax":
         import jax
 
-        value, gradient = jax.value_and_grad(lambda y: case.loss(y_true, y))(y_pred)
+        value, gradient = jax.value_and_grad(lambda y: case.loss(y_true, masking(y)))(y_pred)
     else:
         y_pred = y_pred.clone().requires_grad_(True)
-        value = case.loss(y_true, y_pred)
+        value = case.loss(y_true, masking(y_pred))
         value.backward()
         value, gradient = value.detach(), y_pred.grad
     gradient = keras.ops.cast(gradient, "float32")
@@ -231,13 +274,13 @@ def value_and_gradient(case: Case, y_pred):
 
 def main(file):
     def every(predictions):
-        return {name: value_and_gradient(CASES[name], y) for name, y in predictions.items()}
+        return {name: value_and_gradient(EVERY[name], y) for name, y in predictions.items()}
 
     if keras.backend.backend() == "jax":
         import jax
 
         every = jax.jit(every)
-    results = every({name: case.y_pred.astype("float32") for name, case in CASES.items()})
+    results = every({name: case.y_pred.astype("float32") for name, case in EVERY.items()})
     arrays = {}
     for name, (value, gradient) in results.items():
         arrays[f"{name}|value"] = keras.ops.convert_to_numpy(value)

@@ -139,7 +139,7 @@ def test_tailr_refuses():
 
 
 def test_gamma_schedule():
-    """Every epoch trains with its γ: one step of SGD from zero logits moves by dL/df."""
+    """Every epoch has its γ: one step of SGD from zero logits moves by dL/df, to loss(±move)."""
     model = keras.Sequential([keras.layers.Dense(2, use_bias=False, kernel_initializer="zeros")])
     loss = L.TaiLr(0.0)
     model.compile(keras.optimizers.SGD(1.0), loss)
@@ -152,8 +152,12 @@ def test_gamma_schedule():
 
     schedule = L.GammaSchedule(loss, lambda epoch: gammas[epoch])
     x, y = np.ones((2, 1)), np.zeros(2)
-    model.fit(x, y, epochs=3, verbose=0, callbacks=[schedule, Reset()], shuffle=False)
+    data = {"validation_data": (x, y), "shuffle": False}
+    history = model.fit(x, y, epochs=3, verbose=0, callbacks=[schedule, Reset()], **data)
     np.testing.assert_allclose(moves, [0.25 / (g + (1 - g) / 2) for g in gammas], rtol=1e-5)
+    p = 1 / (1 + np.exp(-2 * np.array(moves)))
+    wanted = [-np.log(p[0]), -np.log(0.5 + 0.5 * p[1]) / 0.5, 1 - p[2]]
+    np.testing.assert_allclose(history.history["val_loss"], wanted, rtol=1e-5)
 
 
 def test_f1_without_anything_right():

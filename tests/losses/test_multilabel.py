@@ -52,6 +52,13 @@ def test_worked_example():
     assert float(sparse_multilabel_categorical_crossentropy([0], [2.0, -2.0])) == expected
 
 
+def test_one_right_class_whose_logit_is_0_is_cross_entropy():
+    logits, right = np.random.default_rng(0).normal(size=(5, 4)), np.array([0, 1, 2, 3, 1])
+    shifted = logits - logits[np.arange(5), right][:, None]
+    found = multilabel_categorical_crossentropy(np.eye(4)[right], shifted) - np.log(2)
+    np.testing.assert_allclose(found, np.log(np.exp(shifted).sum(-1)), rtol=1e-5)
+
+
 @pytest.mark.parametrize("soft", [False, True])
 def test_dense_loss_and_gradient(case, soft):
     y_true, logits = case

@@ -48,5 +48,8 @@ def test_soften():
         soften(extreme, 0)
     with pytest.raises(ValueError, match="got shapes"):
         find_temperature([0], [1.0, 2.0])
+    for wrong in (np.nan, np.inf, -np.inf):
+        with pytest.raises(ValueError, match="finite logits; row 1 has NaN or infinite"):
+            find_temperature([0, 1], [[1.0, 2.0], [0.0, wrong]])
     with pytest.raises(ValueError, match="labels from 0 to 2"):
         find_temperature([3], extreme)

@@ -69,7 +69,7 @@ def test_worked_examples():
 )
 def test_properties(distance, bound):
     for x in TEXTS:
-        assert distance(x, x) == pytest.approx(0, abs=1e-6)
+        assert distance(x, x) == pytest.approx(0, abs=1e-12)
         for y in TEXTS:
             d = distance(x, y)
             assert d == pytest.approx(distance(y, x), abs=1e-9)
@@ -81,6 +81,14 @@ def test_properties(distance, bound):
             else:
                 assert 0 <= d <= 2
                 assert d == pytest.approx(distance(x * 7, y), abs=1e-9)
+
+
+def test_vectors_far_from_0():
+    """Where they lie does not matter, and costs no digits."""
+    x, y = TEXTS[1] + 1000, TEXTS[4] + 1000
+    assert word_mover_distance(x, x) == pytest.approx(0, abs=1e-12)
+    near = word_mover_distance(TEXTS[1], TEXTS[4])
+    assert word_mover_distance(x, y) == pytest.approx(near, rel=1e-11)
 
 
 def test_equally_many_words_are_an_assignment():
@@ -113,6 +121,11 @@ def test_refused():
         NearestSentences(TEXTS).nearest(TEXTS[0], 6)
     with pytest.raises(ValueError, match="of one size"):
         NearestSentences([TEXTS[0], TEXTS[0][:, :3]])
+    with pytest.raises(ValueError, match="one sentence at least"):
+        NearestSentences([])
+    for search in (NearestSentences(TEXTS).nearest, NearestSentences(TEXTS).distances):
+        with pytest.raises(ValueError, match="have 5 dimensions, and those of the query 3"):
+            search(TEXTS[0][:, :3])
 
 
 @pytest.mark.parametrize("distance", ["wmd", "wrd"])

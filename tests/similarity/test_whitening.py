@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_extras.similarity import (
     RunningMoments,
@@ -55,6 +56,34 @@ def test_affine_maps_of_the_vectors_change_no_cosine(vectors):
     np.testing.assert_allclose(result, expected, atol=1e-9)
 
 
+def test_as_scikit_learns_pca(vectors, torch_python, run_python, tmp_path):
+    """Which divides by one less than the count, so that no cosine changes."""
+    np.save(tmp_path / "x.npy", vectors)
+    script = f"""
+import importlib.util, numpy as np
+if importlib.util.find_spec("sklearn"):
+    from sklearn.decomposition import PCA
+    found = PCA(whiten=True).fit_transform(np.load({str(tmp_path / "x.npy")!r}))
+    np.save({str(tmp_path / "y.npy")!r}, found)
+"""
+    run_python(torch_python, script)
+    if not (tmp_path / "y.npy").exists():
+        pytest.skip("scikit-learn is not installed beside torch")
+    theirs = np.load(tmp_path / "y.npy")
+    kernel, bias = compute_kernel_bias(vectors)
+    ours = (vectors + bias) @ kernel
+    np.testing.assert_allclose(abs(ours), abs(theirs) * np.sqrt(200 / 199), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(cosines(ours), cosines(theirs), atol=1e-10)
+
+
+def test_no_cosine_sees_the_count_less_one(vectors):
+    moments = RunningMoments([vectors])
+    values, directions = np.linalg.eigh(np.cov(vectors.T))
+    theirs = (vectors - vectors.mean(0)) @ directions / np.sqrt(values)
+    kernel, bias = moments.kernel_bias()
+    np.testing.assert_allclose(cosines((vectors + bias) @ kernel), cosines(theirs), atol=1e-10)
+
+
 def test_batches_are_as_one(vectors):
     kernel, bias = compute_kernel_bias(vectors)
     sizes = np.split(vectors, [1, 1, 50, 150])  # one of them empty
@@ -102,9 +131,11 @@ def test_refused(vectors):
 
 def test_saved(vectors, tmp_path):
     kernel, bias = compute_kernel_bias(vectors, dim=3)
-    save_whitening(tmp_path / "white.npz", kernel, bias)
-    for ours, read in zip((kernel, bias), load_whitening(tmp_path / "white.npz"), strict=True):
-        np.testing.assert_array_equal(ours, read)
+    for name in ("white", "white.npz"):
+        save_whitening(tmp_path / name, kernel, bias)
+        for ours, read in zip((kernel, bias), load_whitening(tmp_path / name), strict=True):
+            np.testing.assert_array_equal(ours, read)
+    assert {path.name for path in tmp_path.iterdir()} == {"white", "white.npz"}
     np.savez(tmp_path / "other.npz", x=1)
     with pytest.raises(ValueError, match=r"holds \['x'\]"):
         load_whitening(tmp_path / "other.npz")
@@ -132,6 +163,16 @@ def test_layer_is_the_function(vectors):
     half.adapt(vectors)
     assert half(vectors).dtype == "float16"
     np.testing.assert_allclose(half(vectors), expected, atol=5e-3)
+
+
+def test_layer_of_the_mean():
+    """It has no direction: zeros, and finite gradients."""
+    inputs = tf.Variable([[3.0, 4.0], [0.0, 0.0]])
+    with tf.GradientTape() as tape:
+        output = Whitening()(inputs)
+        total = tf.reduce_sum(output)
+    np.testing.assert_allclose(output, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(total, inputs), [[0.032, -0.024], [0, 0]], atol=1e-6)
 
 
 def test_layer_before_adapt():

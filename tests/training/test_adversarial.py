@@ -81,7 +81,10 @@ def test_one_step(regularization, formula, jit_compile):
 
 
 def test_vat_finds_the_direction():
-    loss, moved = train(VAT(weight=2.0, iterations=2, seed=1))
+    check_vat(*train(VAT(weight=2.0, iterations=2, seed=1)))
+
+
+def check_vat(loss, moved):
     every = [divergent(signs) for signs in itertools.product((-1, 1), repeat=6)]
     formula = min(every, key=lambda f: abs(f(EMBEDDINGS, KERNEL) - loss))
     check(formula, loss, moved)
@@ -103,6 +106,18 @@ def test_half_precision(regularization):
     loss, moved = train(regularization)
     assert loss == pytest.approx(expected, rel=1e-2)
     assert all(np.isfinite(move).all() for move in moved)
+
+
+def test_small_gradients_of_vat_in_half_precision():
+    """Logits of 1/1000, which float16's gradients of the divergence would not see."""
+    losses = []
+    for policy in ("float32", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        model = make_model(VAT(epsilon=1000.0, seed=1))
+        model.set_weights([EMBEDDINGS, KERNEL / 1000])
+        losses.append(model.train_on_batch(TOKENS, LABELS))
+    assert losses[0] > np.log(2) + 0.05
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
 
 def test_evaluation_is_not_regularized():
@@ -131,4 +146,6 @@ def test_refused():
 def test_two_replicas_equal_one_device(run_python):
     """With accumulation, over batches of 3 = 2 + 1 rows."""
     found = json.loads(run_python(sys.executable, HERE / "adversarial.py").splitlines()[-1])
+    loss, moved = found.pop("VAT")
+    check_vat(loss, [np.array(move) for move in moved])
     assert set(found) == {"FGM", "GradientPenalty"} and max(found.values()) < 1e-5, found
