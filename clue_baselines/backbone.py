@@ -69,7 +69,7 @@ def tokenizer_for(
 
 def characters(texts: Iterable[str], rare: int) -> dict[str, int]:
     """A vocabulary of the characters of the texts, each also as a continuation (`##a`)."""
-    counts = Counter(character for text in texts for character in text if not character.isspace())
+    counts = Counter(c for text in texts for c in text.lower() if not c.isspace())
     kept = sorted(character for character, count in counts.items() if count >= rare)
     inside_words = [f"##{c}" for c in kept if c.isalnum() and not "\u3400" <= c <= "\u9fff"]
     return {token: i for i, token in enumerate((*SPECIAL_TOKENS, *kept, *inside_words))}

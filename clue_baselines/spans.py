@@ -1,29 +1,10 @@
-"""Between characters and tokens: the places of tokens in a text, and the places of spans in both.
+"""Between characters and tokens: where tokens stand in a text, and spans in both."""
 
-Texts are normalised character by character here, where that keeps their length, so that a place
-in the normalised text is the same place in the original.
-"""
-
-import unicodedata
 from bisect import bisect_right
 
 import numpy as np
 
 from keras_extras.tokenization import WordPieceTokenizer
-
-
-def normalize_in_place(text: str) -> str:
-    """Unicode NFKC and lower case of every character that stays one character.
-
-    >>> normalize_in_place("ＡＢ…①㎡"), len("ＡＢ…①㎡")
-    ('ab…1㎡', 5)
-    """
-    return "".join(new if len(new := folded(c)) == 1 else c for c in text)
-
-
-def folded(character: str) -> str:
-    """NFKC and lower case of one character."""
-    return unicodedata.normalize("NFKC", character).lower()
 
 
 class Tokens:
@@ -41,7 +22,6 @@ class Tokens:
     """
 
     def __init__(self, text: str, tokenizer: WordPieceTokenizer):
-        text = normalize_in_place(text)
         tokens = tokenizer.tokenize(text)
         mapping = tokenizer.rematch(text, tokens)
         kept = [(token, m) for token, m in zip(tokens, mapping, strict=True) if m]

@@ -13,7 +13,7 @@ test text. The task is small (1,244 rows), so it takes 30 epochs; compare severa
 try:
     from clue_baselines import experiment
     from clue_baselines.classification import Classification
-    from clue_baselines.data import DataError, normalize
+    from clue_baselines.data import DataError
 except ImportError as error:
     raise SystemExit(
         f"{error}. Install the project first: pip install uv && uv run clue_baselines/wsc.py"
@@ -29,8 +29,8 @@ class Wsc(Classification):
     defaults = {"epochs": 30}
 
     def texts(self, record):
-        """The text with its marks, normalised after they are set: that may move characters."""
-        return [normalize(marked(record))]
+        """The text with its marks."""
+        return [marked(record)]
 
 
 def marked(record) -> str:

@@ -5,15 +5,13 @@ looked for in this order: `--data`, the environment variable `CLUE_DATA`, an ear
 download from the Hugging Face hub (`hub.py`), and last the small invented sample that ships with
 the project. `python -m clue_baselines.data` shows what is there and verifies it (`inventory.py`).
 
-All texts are normalised alike in all splits: Unicode NFKC (full-width letters, digits and
-punctuation become half-width) and lower case. Some copies of TNEWS have lost both in part of their
-training rows; without this a model would see another writing in training than in the test set.
+Texts reach the tokenizer as they stand in the files, as in the author's scripts and in what the
+models were pretrained on; only TNEWS' are normalised (see `tnews.py`).
 """
 
 import hashlib
 import json
 import os
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,25 +122,25 @@ class Record(dict):
     where: str
 
     def raw_text(self, key: str) -> str:
-        """A text as it stands in the file, so that indices into it hold."""
+        """A text with the blanks around it, so that indices into it hold."""
         value = self.get(key)
         if not isinstance(value, str):
             raise DataError(f"{self.where}: no text under {key!r}.")
         return value
 
     def text(self, key: str) -> str:
-        """A normalised, non-empty text."""
-        value = normalize(self.raw_text(key)).strip()
+        """A text that is not empty, without the blanks around it."""
+        value = self.raw_text(key).strip()
         if not value:
             raise DataError(f"{self.where}: the text under {key!r} is empty.")
         return value
 
     def list_of_texts(self, key: str) -> list[str]:
-        """A non-empty list of normalised texts."""
+        """A list of texts that is not empty, without the blanks around them."""
         values = self.get(key)
         if not (isinstance(values, list) and values and all(isinstance(v, str) for v in values)):
             raise DataError(f"{self.where}: no list of texts under {key!r}.")
-        return [normalize(value).strip() for value in values]
+        return [value.strip() for value in values]
 
     def index(self, key: str, choices: Sequence[str]) -> int:
         """Position of the value among the choices."""
@@ -212,15 +210,6 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if line.strip():
                 yield number, line
-
-
-def normalize(text: str) -> str:
-    """Unicode NFKC and lower case.
-
-    >>> normalize("ＡＢＣ：１２３，Ok！")
-    'abc:123,ok!'
-    """
-    return unicodedata.normalize("NFKC", text).lower()
 
 
 def sha256(path: Path) -> str:

@@ -11,8 +11,8 @@ from clue_baselines.cluener import TYPES, Cluener, CluenerSettings
 from clue_baselines.data import DataError, Record
 from keras_extras.tokenization import WordPieceTokenizer
 
-TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "于", "ati", "##2", "京", "（", "(", ")"]
-TEXT = "于 ＡＴＩ2（京）"  # tokens: 于 ati ##2 ( 京 )
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "于", "ａｔｉ", "##2", "京", "（", "）"]
+TEXT = "于 ＡＴＩ2（京）"  # tokens: 于 ａｔｉ ##2 （ 京 ）
 ADDRESS, COMPANY = TYPES.index("address"), TYPES.index("company")
 
 
@@ -39,7 +39,7 @@ NAMES = {("company", 2, 5), ("address", 7, 7)}
 def test_tokens_and_pointer_targets_by_hand(tokenizer):
     (example,) = task().examples(record(LABEL), tokenizer, training=True)
     ids, segments = example.inputs
-    assert [TOKENS[i] for i in ids] == ["[CLS]", "于", "ati", "##2", "(", "京", ")", "[SEP]"]
+    assert [TOKENS[i] for i in ids] == ["[CLS]", "于", "ａｔｉ", "##2", "（", "京", "）", "[SEP]"]
     assert segments == [0] * 8
     assert example.target.shape == (10, 1, 2)
     assert example.target[COMPANY].tolist() == [[2, 3]]
@@ -56,7 +56,7 @@ def test_crf_targets_by_hand(tokenizer):
 
 def test_names_beyond_the_greatest_length_are_lost(tokenizer):
     (example,) = task(maxlen=6).examples(record(LABEL), tokenizer, training=True)
-    assert [TOKENS[i] for i in example.inputs[0]] == ["[CLS]", "于", "ati", "##2", "(", "[SEP]"]
+    assert [TOKENS[i] for i in example.inputs[0]] == ["[CLS]", "于", "ａｔｉ", "##2", "（", "[SEP]"]
     assert example.target[COMPANY].tolist() == [[2, 3]]
     assert (example.target[ADDRESS] == -1).all()
 

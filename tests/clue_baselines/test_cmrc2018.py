@@ -19,7 +19,7 @@ from clue_baselines.cmrc2018 import (
 from clue_baselines.data import DataError, Record
 from keras_extras.tokenization import WordPieceTokenizer
 
-TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"谁年一二三四五六七", "ati", "2008", ",", "."]
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"谁年一二三四五六七", "ａｔｉ", "2008", "，", "."]
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_the_answer_is_cut_from_the_passage_as_it_stands(tokenizer):
     row = record(context, ("ＡＴＩ，2008年", 2))
     ours = task(maxlen=20)
     (example,) = ours.examples(row, tokenizer, training=True)
-    assert [TOKENS[i] for i in example.inputs[0]][4:9] == ["一", "ati", ",", "2008", "年"]
+    assert [TOKENS[i] for i in example.inputs[0]][4:9] == ["一", "ａｔｉ", "，", "2008", "年"]
     assert example.target == [5, 8]
     outputs = np.array([example.target]), np.array([1.0])
     prediction = ours.predict(row, [example], outputs)

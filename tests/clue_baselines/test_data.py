@@ -21,10 +21,10 @@ def file(tmp_path):
     return write
 
 
-def test_texts_are_normalised_alike(file):
+def test_texts_stay_as_they_are_but_for_blanks(file):
     row = {"sentence": " ＡＢＣ：“１２３”，Ok！\u3000", "label": "100"}
     path = file(json.dumps(row, ensure_ascii=False).encode())
-    assert data.read_records(path)[0].text("sentence") == "abc:“123”,ok!"
+    assert data.read_records(path)[0].text("sentence") == "ＡＢＣ：“１２３”，Ok！"
 
 
 def test_unicode_line_separators_byte_order_mark_and_blank_lines(file):
