@@ -86,7 +86,10 @@ def main():
         run += ["--data", str(data), "--output", str(output), "--seeds", str(given.seeds)]
         subprocess.run([*run, "--tricks", *tricks, *COMMON, *flags], check=True)
         found = scores(output / task, metric)
-        lines += [row(part, trick, values, found["none"]) for trick, values in found.items()]
+        plain = found.pop("none")
+        lines += [
+            row(part, name, values, plain) for name, values in [("none", plain), *found.items()]
+        ]
     print("\n" + "\n".join(lines))
 
 

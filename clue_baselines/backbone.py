@@ -82,7 +82,7 @@ def is_pretrained(model: str) -> bool:
 
 def short_name(model: str) -> str:
     """What runs with this `--model` are called."""
-    return Path(SMALL_BERT if model == SCRATCH else model).stem
+    return Path(SMALL_BERT if model == SCRATCH else model).name.removesuffix(".json")
 
 
 def model_folder(model: str) -> Path:

@@ -82,7 +82,7 @@ class Cmrc2018(Task):
 
     def read(self, source, split, limit=None):
         """The questions of a split, of all passages one after the other."""
-        return questions(source.path(split))[:limit]
+        return questions(source.path(split), answered=split in ("train", "dev"))[:limit]
 
     def texts(self, record):
         return [record.text("question"), record.text("context")]
@@ -194,8 +194,12 @@ def place(record) -> tuple[int, int] | None:
     return start, start + len(text) - 1
 
 
-def questions(path) -> list[data.Record]:
-    """All questions of a file in SQuAD's format, each with its passage."""
+def questions(path, answered: bool = True) -> list[data.Record]:
+    """All questions of a file in SQuAD's format, each with its passage.
+
+    Args:
+        answered: whether each must have an answer; those of a test set need none. Default True.
+    """
     records = []
     document = data.read_document(path, dict)
     try:
@@ -204,8 +208,9 @@ def questions(path) -> list[data.Record]:
             for question in paragraph["qas"]:
                 record = data.Record(question, context=paragraph["context"])
                 record.where = f"{path}, passage {number}"
-                answers = [(str(a["text"]), int(a["answer_start"])) for a in record["answers"]]
-                if not answers or "id" not in record:
+                given = record["answers"] if answered else []
+                answers = [(str(a["text"]), int(a["answer_start"])) for a in given]
+                if (answered and not answers) or "id" not in record:
                     raise DataError(f"{record.where}: a question without id or answer.")
                 records.append(record)
     except (KeyError, TypeError, ValueError) as error:

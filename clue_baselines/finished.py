@@ -58,5 +58,15 @@ def read_run(folder: Path) -> Run:
 
 
 def finished_runs(output: Path, task: str = "*") -> list[Run]:
-    """All finished runs below `output/<task>/`, ordered by folder."""
-    return [read_run(path.parent) for path in sorted(output.glob(f"{task}/*/result.json"))]
+    """All finished runs below `output/<task>/`, ordered by folder, of one name the oldest first."""
+    folders = [path.parent for path in output.glob(f"{task}/*/result.json")]
+    return [read_run(folder) for folder in sorted(folders, key=by_number)]
+
+
+def by_number(path: Path) -> list[str | int]:
+    """What orders paths so that numbers in them count as numbers.
+
+    >>> [str(p) for p in sorted([Path("a-10"), Path("a-2"), Path("a")], key=by_number)]
+    ['a', 'a-2', 'a-10']
+    """
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", str(path)))]

@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None):
         prog="python -m clue_baselines.reproduce",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --seed is no --seeds: unknown flags are passed on
     )
     parser.add_argument("row", nargs="?", help="its name, from --list")
     parser.add_argument("--list", action="store_true", help="all rows, and which of them are run")

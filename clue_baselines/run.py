@@ -25,11 +25,12 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from clue_baselines import results, tricks
 from clue_baselines.backbone import short_name
-from clue_baselines.data import DataError
+from clue_baselines.data import SAMPLE, DataError, Source
 from clue_baselines.settings import OF_NO_MATTER, Settings, parse
 from clue_baselines.tasks import chosen, task_class
 
@@ -68,6 +69,7 @@ def main(argv: list[str] | None = None):
         prog="python -m clue_baselines.run",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --seed is no --seeds: unknown flags are passed on
     )
     parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help="default: all")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N - 1")
@@ -142,12 +144,42 @@ def look_for_result(job: Job):
 
 
 def difference(job: Job, folder: Path) -> str:
-    """In which setting a run is not the one that is asked for; empty if it is."""
+    """In which data or setting a run is not the one that is asked for; empty if it is."""
     content = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    stored, kind = content["settings"], content.get("data", {}).get("kind")
-    if kind == "sample" and not job.settings.data and os.environ.get("CLUE_DATA"):
+    other = other_data(job, content.get("data", {}))
+    return other or other_setting(job.settings, content["settings"])
+
+
+def other_data(job: Job, seen: dict) -> str:
+    """Why the data of a run are not those that the job would read; empty if they are.
+
+    The hub is not asked: what was fetched from it is verified whenever it is read.
+
+    Args:
+        seen: what `Source.describe` said of the run's data.
+    """
+    named, kind = job.settings.data or os.environ.get("CLUE_DATA"), seen.get("kind")
+    if kind == "sample" and named and not job.settings.data:
         return "on the invented sample, and now CLUE_DATA is set"
-    for key, wanted in asdict(job.settings).items():
+    if kind == "folder" and not named:
+        return f"on the data in {seen['folder']}, and now neither --data nor CLUE_DATA is set"
+    if not named or "sha256" not in seen:
+        return ""
+    parent = SAMPLE if named == "sample" else Path(named).expanduser()
+    if checksums(parent / job.task) != seen["sha256"]:
+        return f"on the data in {seen['folder']}, and {parent / job.task} holds others"
+    return ""
+
+
+@lru_cache
+def checksums(folder: Path) -> dict[str, str]:
+    """The checksums of a task's data, made once for all its runs."""
+    return Source(folder, "folder").checksums()
+
+
+def other_setting(settings: Settings, stored: dict) -> str:
+    """In which setting a run is not the one that is asked for; empty if it is."""
+    for key, wanted in asdict(settings).items():
         seen = stored.get(key, 0 if key in tricks.STRENGTHS else wanted)  # of older runs
         if key not in OF_NO_MATTER and seen != wanted:
             return f"with --{key.replace('_', '-')} {seen}, not {wanted}"

@@ -8,17 +8,21 @@ Of every task it takes the run with the best dev score, or the one named by --ru
 checked: that it is there under its name, in its format, with every id of the test set once and in
 the test set's order (if the data is there), and with answers that the task allows. Whatever is
 wrong with any file is listed, and no zip is written. The site also takes parts: name the tasks.
+
+If --data or CLUE_DATA names the data, only runs on these count: those whose dev and test files had
+the same checksums. Runs on the invented sample count only if it is named: that is a trial.
 """
 
 import argparse
 import json
+import os
 import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from clue_baselines import data, predictions
-from clue_baselines.data import DataError, Source
+from clue_baselines.data import SAMPLE, DataError, Source
 from clue_baselines.finished import Run, finished_runs, read_run
 from clue_baselines.task import Task
 from clue_baselines.tasks import chosen, task_class
@@ -42,7 +46,7 @@ def main(argv: list[str] | None = None):
     parser.add_argument(
         "--run", nargs="+", default=[], metavar="TASK=FOLDER", help="instead of the best run"
     )
-    parser.add_argument("--data", default="", help="folder with CLUE's data, if it was moved")
+    parser.add_argument("--data", default="", help="folder with CLUE's data; default: CLUE_DATA")
     asked = parser.parse_args(argv)
     try:
         if asked.output.exists():
@@ -71,18 +75,22 @@ def collect(name: str, results: Path, folder: str | None, asked) -> tuple[Path |
     task = kind(kind.options(**kind.defaults))
     split, file = submission(task, asked.version)
     try:
-        run = read_run(Path(folder)) if folder else best_run(results, name, file)
+        is_named = asked.data or os.environ.get("CLUE_DATA")
+        source = data.find(name, asked.data) if is_named else None
+        run = read_run(Path(folder)) if folder else best_run(results, name, file, source)
     except DataError as error:
         return None, [f"{name}: {error}"]
-    if run.result["data"] == "sample":
-        return None, [f"{name}: {run.folder} was trained on the invented sample."]
+    if problem := foreign(run, source):
+        return None, [f"{name}: {run.folder} was {problem}."]
     path = run.folder / file
     if not path.is_file():
         return None, [f"{name}: {path} is missing; the run saw no {split}.json."]
-    ids = expected_ids(task, run, split, asked.data)
+    ids = expected_ids(task, run, split, source)
     score = f"dev {run.result['metric']} {100 * run.score:.2f} %"
     against = "" if ids else ", not compared with the test set: its file is not there"
     print(f"{name}: {path} ({score}{against})")
+    if on_sample(run):
+        print(f"NOTE: {file} answers the invented sample: a trial, and no submission to CLUE.")
     return path, [f"{path}: {problem}" for problem in check(task, path, ids)]
 
 
@@ -92,18 +100,42 @@ def submission(task: Task, version: str) -> tuple[str, str]:
     return next(pair for pair in task.submissions.items() if other not in pair[1])
 
 
-def best_run(results: Path, task: str, file: str) -> Run:
-    """The run on real data with the best dev score; with the file, if one has it."""
-    runs = [run for run in finished_runs(results, task) if run.result["data"] != "sample"]
+def best_run(results: Path, task: str, file: str, source: Source | None) -> Run:
+    """The run on this data with the best dev score; with the file, if one has it.
+
+    Args:
+        source: the data; None means any but the invented sample.
+    """
+    runs = [run for run in finished_runs(results, task) if not foreign(run, source)]
     if not runs:
-        raise DataError(f"no finished run on real data in {results / task}.")
+        where = f"the data in {source.folder}" if source else "real data"
+        raise DataError(f"no finished run on {where} in {results / task}.")
     return max(runs, key=lambda run: ((run.folder / file).is_file(), run.score))
 
 
-def expected_ids(task: Task, run: Run, split: str, given: str) -> list[str]:
+def foreign(run: Run, source: Source | None) -> str:
+    """Why a run cannot answer for this data, or for CLUE where none is named; empty if it can."""
+    if source is None:
+        return "trained on the invented sample" if on_sample(run) else ""
+    return "" if is_on(run, source) else f"not trained on the data in {source.folder}"
+
+
+def on_sample(run: Run) -> bool:
+    """Whether a run's data were the invented sample, be it by its folder's name."""
+    return run.result["data"] == "sample" or is_on(run, Source(SAMPLE / run.task, "sample"))
+
+
+def is_on(run: Run, source: Source) -> bool:
+    """Whether the dev and test files of a run's data were those that are in a folder now."""
+    then, now = run.settings["data"].get("sha256", {}), source.checksums()
+    shared = [name for name in then.keys() & now.keys() if "train" not in name]
+    return bool(shared) and all(then[name] == now[name] for name in shared)
+
+
+def expected_ids(task: Task, run: Run, split: str, source: Source | None) -> list[str]:
     """The ids of the test set that the run answered; none if its file is not there."""
     seen = run.settings["data"]
-    source = data.find(task.name, given) if given else Source(Path(seen["folder"]), seen["kind"])
+    source = source or Source(Path(seen["folder"]), seen["kind"])
     if not source.has(split):
         return []
     return predictions.test_ids(task, task.read(source, split))

@@ -5,7 +5,8 @@
     python -m clue_baselines.report --beside roberta-wwm-ext
 
 A cell is the mean dev score in percent over the seeds of a run, ± their standard deviation, and
-for one seed ± the standard error over dev. A mark (a, b …) means that a cell cannot be compared
+for one seed ± the standard error over dev. Runs of other settings under one name are a row of
+their own, whose name says in what they differ. A mark (a, b …) means that a cell cannot be compared
 with the others of its column; the notes say why. Means over tasks take the same tasks for all
 rows, by default those that all our rows have, and leave out rows that lack one. --beside sets our
 rows beside a published one of `reproduce --list` and says which scores differ by more than two
@@ -14,15 +15,18 @@ standard errors; runs of `reproduce` are set beside their own. Tricks are set be
 
 import argparse
 import csv
+import hashlib
 import json
 from pathlib import Path
 
+from clue_baselines import tricks
 from clue_baselines.data import DataError
 from clue_baselines.finished import Run, finished_runs
 from clue_baselines.report import beside, page, trick_table
 from clue_baselines.report.beside import notes_on
 from clue_baselines.report.published import MEANS, NAMES, Cell, Row, named, published, ranks
 from clue_baselines.results import mean_and_deviation
+from clue_baselines.settings import OF_NO_MATTER
 from clue_baselines.tasks import TASKS, chosen
 
 
@@ -67,24 +71,58 @@ def main(argv: list[str] | None = None):
 
 
 def rows_of(runs: list[Run]) -> list[Row]:
-    """One row per name of runs, with a cell per task."""
+    """One row per name and settings of runs, with a cell per task."""
     rows: dict[str, Row] = {}
-    for name, task in dict.fromkeys((run.name, run.task) for run in runs):
-        group = {run.seed: run for run in runs if (run.name, run.task) == (name, task)}
+    for name, group in alike(runs).items():
         row = rows.setdefault(name, Row(name, "here", "dev", "", {}, ours=True))
-        row.cells[task] = cell_of(list(group.values()))
+        for task in dict.fromkeys(run.task for run in group):
+            row.cells[task] = cell_of([run for run in group if run.task == task])
     return list(rows.values())
+
+
+def alike(runs: list[Run]) -> dict[str, list[Run]]:
+    """The runs that make up each row: of a name, task and settings the newest of each seed.
+
+    The first settings of a name and task have the name alone, others also say in what they differ.
+    """
+    rows: dict[str, dict[tuple, Run]] = {}
+    first: dict[tuple, dict] = {}
+    for run in runs:
+        made = made_by(run)
+        base = first.setdefault((run.name, run.task), made)
+        other = [said(key, made[key]) for key in made if made[key] != base.get(key, made[key])]
+        name = f"{run.name} ({', '.join(other)})" if other else run.name
+        rows.setdefault(name, {})[run.task, run.seed] = run
+    return {name: list(group.values()) for name, group in rows.items()}
+
+
+def made_by(run: Run) -> dict:
+    """All that runs must share to be one row: settings, epochs and data."""
+    stored = dict.fromkeys(tricks.STRENGTHS, 0) | run.settings["settings"]  # of older runs
+    matter = {k: v for k, v in stored.items() if k not in (*OF_NO_MATTER, "data")}
+    files = run.settings.get("data", {}).get("sha256")
+    return matter | {"epochs": run.result["epochs"], "data": (run.result["data"], files)}
+
+
+def said(key: str, value) -> str:
+    """A setting as text, for the name of a row."""
+    if key == "data":
+        kind, files = value
+        whole = json.dumps([kind, files], sort_keys=True)
+        return f"{kind} data {hashlib.sha256(whole.encode()).hexdigest()[:6]}"
+    return f"{key.replace('_', '-')} {value}"
 
 
 def comparisons(runs: list[Run], asked: str) -> list[tuple[str, list[beside.Beside]]]:
     """Titles and tables of our rows beside the row asked for, or beside their own."""
     found = []
-    for name in dict.fromkeys(run.name for run in runs):
-        other = asked or (name if name in NAMES else "")
+    for name, group in alike(runs).items():
+        own = group[0].name
+        other = asked or (own if own in NAMES else "")
         if other:
             row = named(other)
             title = f"{name} beside {row.model}, {row.by}"
-            found.append((title, beside.compare([r for r in runs if r.name == name], row)))
+            found.append((title, beside.compare(group, row)))
     return found
 
 
@@ -95,7 +133,8 @@ def cell_of(runs: list[Run]) -> Cell:
         mean, deviation = mean_and_deviation(scores)
     else:
         mean, deviation = scores[0], 100 * runs[0].result["standard_error"]
-    return Cell(mean, deviation, len(runs), notes_on(runs[0]))
+    notes = dict.fromkeys(note for run in runs for note in notes_on(run))  # each once
+    return Cell(mean, deviation, len(runs), list(notes))
 
 
 def shared_tasks(ours: list[Row]) -> list[str]:

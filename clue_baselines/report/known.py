@@ -65,8 +65,7 @@ class Known:
         if made.result["epochs"] != wanted.epochs:  # which --resume can change
             return f"trained for {made.result['epochs']} epochs, not {wanted.epochs}"
         seen = {key: stored[key] for key in NOT_OF_A_RECIPE if key in stored}
-        job = run.Job(made.task, made.seed, replace(wanted, **seen), [])
-        other = run.difference(job, made.folder)
+        other = run.other_setting(replace(wanted, **seen), stored)
         return other and f"trained {other}"
 
     def hours(self, task: str) -> float:
@@ -95,6 +94,6 @@ def known(name: str) -> Known:
     if "lacking" in entry:
         return Known(name, row, entry["lacking"])
     recipe = CONTENT["recipes"][entry["recipe"]]
-    tasks = recipe.get("tasks")
-    tasks = tasks and {task: shlex.split(flags) for task, flags in tasks.items()}
+    tasks, own = recipe.get("tasks"), entry.get("tasks", {})  # later flags win
+    tasks = tasks and {t: shlex.split(f"{flags} {own.get(t, '')}") for t, flags in tasks.items()}
     return Known(name, row, "", entry["model"], tuple(recipe["flags"]), tasks, entry["millions"])

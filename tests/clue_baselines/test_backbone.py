@@ -27,6 +27,11 @@ def test_positions_are_decomposed_for_longer_texts(pretrained):
         backbone.load(folder, tokenizer, POSITIONS**2 + 1)
 
 
+def test_short_names():
+    named = {"scratch": "bert_small", "a/tiny.json": "tiny", "a/bert-v1.5": "bert-v1.5"}
+    assert {model: backbone.short_name(model) for model in named} == named
+
+
 def test_rotary_positions_have_no_end():
     tokenizer = backbone.tokenizer_for("keras-extras-mini", source=None, texts=[])
     assert "decomposed" not in backbone.load("keras-extras-mini", tokenizer, 4000).description

@@ -16,7 +16,7 @@ from clue_baselines.cmrc2018 import (
     questions,
     windows,
 )
-from clue_baselines.data import DataError, Record
+from clue_baselines.data import DataError, Record, Source
 from keras_extras.tokenization import WordPieceTokenizer
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"谁年一二三四五六七", "ａｔｉ", "2008", "，", "."]
@@ -186,6 +186,18 @@ def test_bad_files(tmp_path, content, problem):
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(DataError, match=f"{path}.*{problem}"):
         questions(path)
+
+
+def test_only_a_test_set_may_lack_answers(tmp_path):
+    asked = [{"id": "A", "question": "谁？"}, {"id": "B", "question": "谁？", "answers": []}]
+    content = {"data": [{"paragraphs": [{"context": "一", "qas": asked}]}]}
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
+    source = Source(tmp_path, "folder")
+    assert [record["id"] for record in task().read(source, "test")] == ["A", "B"]
+    for split in ("train", "dev"):
+        with pytest.raises(DataError, match=f"{split}.json"):
+            task().read(source, split)
 
 
 def test_mistakes_are_chosen_evenly(tmp_path):

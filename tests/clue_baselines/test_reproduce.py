@@ -16,6 +16,9 @@ from clue_baselines.tasks import TASKS, task_class
 from tests.clue_baselines import conftest
 from tests.clue_baselines.test_report import make_run
 
+# batch of IFLYTEK, from CLUE's README
+CLUE_MODELS = {"bert-base": 32, "roberta-wwm-ext": 32, "roberta-wwm-large-ext": 24}
+
 
 def test_every_row_has_a_published_one_and_flags_that_its_scripts_take():
     for name in NAMES:
@@ -47,6 +50,8 @@ def test_the_recipes_are_the_published_ones():
     assert tasks == [task for task in TASKS for _ in range(2)]
     clue = reproduce.jobs_of(reproduce.known("clue-bert-base"), TASKS, 1, [])
     assert {job.task for job in clue} == set(TASKS) - {"ocnli", "cluener", "wsc"}
+    sizes = {name: settings(f"clue-{name}", "iflytek").batch_size for name in CLUE_MODELS}
+    assert sizes == CLUE_MODELS
     with pytest.raises(DataError, match="clue-bert-base has no score or no recipe for ocnli"):
         reproduce.jobs_of(reproduce.known("clue-bert-base"), ["ocnli"], 1, [])
     local = reproduce.jobs_of(reproduce.known("bert-base"), ["wsc"], 1, ["--model", "here"])
@@ -133,6 +138,12 @@ def test_rows_without_a_recipe_are_nobodys(tmp_path):
         "gau-alpha": ["bert4keras 0.11.5 has no such architecture"],
         "clue-bert-base": ["clue-bert-base has no recipe for wsc"],
     }
+
+
+def test_an_unknown_flag_is_no_abbreviation(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "work_to_the_end", lambda jobs: pytest.fail(f"{len(jobs)} jobs"))
+    with pytest.raises(SystemExit, match="give --seeds N, not --seed"):
+        reproduce.main(["bert-base", "--tasks", "wsc", "--output", str(tmp_path), "--seed", "7"])
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from clue_baselines import run
+from clue_baselines import data, run
 from clue_baselines.data import DataError
 
 ROOT = Path(run.__file__).parent.parent
@@ -119,6 +120,42 @@ def test_the_sample_is_not_taken_for_clue(flags, tmp_path, monkeypatch):
     monkeypatch.setenv("CLUE_DATA", str(tmp_path))
     with pytest.raises(DataError, match="is finished on the invented sample, and now CLUE_DATA"):
         jobs(without_data)
+
+
+def test_other_data_are_not_done(flags, tmp_path, monkeypatch):
+    """Neither data elsewhere nor other data in the same folder; the same data may be moved."""
+    folder = make(tmp_path / "results", "afqmc", "tiny-seed0", 0.7)
+    (tmp_path / "afqmc").mkdir()
+    (tmp_path / "afqmc" / "dev.json").write_text("{}")
+    seen = data.Source(tmp_path / "afqmc", "folder").describe()
+    (folder / "settings.json").write_text(json.dumps({"settings": {}, "data": seen}))
+    without_data = flags[2:]
+    monkeypatch.setenv("CLUE_DATA", str(tmp_path))
+    assert jobs(without_data)[0].state == "done"
+    shutil.copytree(tmp_path / "afqmc", tmp_path / "moved" / "afqmc")
+    monkeypatch.setenv("CLUE_DATA", str(tmp_path / "moved"))
+    assert jobs(without_data)[0].state == "done"
+    monkeypatch.setenv("CLUE_DATA", str(data.SAMPLE))
+    with pytest.raises(DataError, match=f"on the data in {tmp_path}/afqmc, and .* holds others"):
+        jobs(without_data)
+    monkeypatch.delenv("CLUE_DATA")
+    with pytest.raises(DataError, match="neither --data nor CLUE_DATA is set; give these runs"):
+        jobs(without_data)
+    monkeypatch.setenv("CLUE_DATA", str(tmp_path))
+    (tmp_path / "afqmc" / "dev.json").write_text("[]")
+    run.checksums.cache_clear()  # as in another process
+    with pytest.raises(DataError, match="holds others"):
+        jobs(without_data)
+    (folder / "result.json").unlink()
+    monkeypatch.setattr(run, "look_for_result", lambda job: None)
+    assert "--resume" not in run.command(jobs(without_data)[0])
+
+
+def test_an_unknown_flag_is_no_abbreviation(flags, monkeypatch):
+    monkeypatch.setattr(run, "work_to_the_end", lambda jobs: pytest.fail(f"{len(jobs)} jobs"))
+    for more in (["--seed", "7"], ["--seed=7"]):
+        with pytest.raises(SystemExit, match="give --seeds N, not --seed"):
+            run.main(["--tasks", "afqmc", *flags, *more])
 
 
 def test_the_table_fits_the_terminal(flags, monkeypatch, capsys):

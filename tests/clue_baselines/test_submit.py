@@ -2,11 +2,13 @@
 
 import itertools
 import json
+import shutil
 import zipfile
 
 import pytest
 
 from clue_baselines import submit
+from clue_baselines.data import SAMPLE, Source, read_records
 from clue_baselines.task import Task
 from clue_baselines.tasks import TASKS, chosen, task_class
 
@@ -52,7 +54,7 @@ def make(tmp_path, clue):
         path.mkdir(parents=True, exist_ok=True)
         result = {"task": task, "score": score, "metric": "accuracy", "data": data, "seed": 0}
         (path / "result.json").write_text(json.dumps(result))
-        source = {"kind": data, "folder": str(where / task)}
+        source = Source(where / task, data).describe()
         (path / "settings.json").write_text(json.dumps({"data": source, "settings": {}}))
         if text is not None:
             (path / f"{task}_predict.json").write_text(text, encoding="utf-8")
@@ -62,8 +64,9 @@ def make(tmp_path, clue):
 
 
 @pytest.fixture
-def run(tmp_path, capsys):
+def run(tmp_path, capsys, monkeypatch):
     """Runs the command; returns the zip and what was said."""
+    monkeypatch.delenv("CLUE_DATA", raising=False)
 
     numbers = itertools.count()
 
@@ -120,6 +123,35 @@ def test_the_best_run_or_the_named_one(make, run):
     assert f"afqmc: {best}" in run("--tasks", "afqmc")[1]
     other = best.with_name("a-seed0")
     assert f"afqmc: {other}" in run("--tasks", "afqmc", "--run", f"afqmc={other}")[1]
+
+
+def test_only_runs_on_the_named_data_count(make, run, clue, tmp_path, monkeypatch):
+    """Equal files elsewhere are the same data; of the invented sample nothing is submitted."""
+    mine = make("afqmc", RIGHT["afqmc"], "a-seed0", 0.5)
+    ids = [record["id"] for record in read_records(SAMPLE / "afqmc" / "test.json")]
+    text = "".join(json.dumps({"id": str(i), "label": "0"}) + "\n" for i in ids)
+    trial = make("afqmc", text, "trial-seed0", 0.9, where=SAMPLE)
+    assert f"afqmc: {mine}" in run("--tasks", "afqmc")[1]
+    assert (
+        "was trained on the invented sample"
+        in run("--tasks", "afqmc", "--run", f"afqmc={trial}")[1]
+    )
+    shutil.copytree(clue, tmp_path / "moved")
+    monkeypatch.setenv("CLUE_DATA", str(tmp_path / "moved"))
+    said = run("--tasks", "afqmc")[1]
+    assert f"afqmc: {mine}" in said and "NOTE" not in said
+    output, said = run("--tasks", "afqmc", "--run", f"afqmc={trial}")
+    assert output is None and f"{trial} was not trained on the data in {tmp_path}/moved" in said
+
+    monkeypatch.setenv("CLUE_DATA", str(SAMPLE))
+    output, said = run("--tasks", "afqmc")
+    assert output and f"afqmc: {trial}" in said and "not compared" not in said
+    assert "NOTE: afqmc_predict.json answers the invented sample: a trial" in said
+    write_lines(tmp_path / "other" / "afqmc" / "test.json", [{"id": 0, "sentence1": "二"}])
+    said = run("--tasks", "afqmc", "--data", tmp_path / "other")[1]  # before CLUE_DATA
+    assert f"afqmc: no finished run on the data in {tmp_path}/other/afqmc" in said
+    monkeypatch.setenv("CLUE_DATA", "nowhere")
+    assert "CLUE_DATA is nowhere, but there is no folder" in run("--tasks", "afqmc")[1]
 
 
 def test_all_that_is_missing_is_listed(make, run):

@@ -99,7 +99,7 @@ def test_targets_are_the_labels_places():
 @pytest.mark.parametrize("name", ["ocnli", "cmnli"])
 def test_rows_without_an_agreed_label_are_left_out_and_no_others(name, write, capsys):
     rows = [{"sentence1": "小", "sentence2": "明", "label": x} for x in ("-", "neutral", "–", "")]
-    test = [{"id": 0, "sentence1": "小", "sentence2": "-"}]
+    test = [{"id": 0, "sentence1": "小", "sentence2": "明", "label": "-"}]
     source = write(name, train=rows, test=test)
     kept = task(name).read(source, "train")
     assert [row["label"] for row in kept] == ["neutral", "–", ""]
