@@ -28,12 +28,14 @@ PRIVATE_NAMES = {
     "model": (
         "_call_has_training_arg",
         "_compile_loss",
+        "_compile_metrics",
         "_distribute_strategy",
         "_loss_tracker",
         "_maybe_symbolic_build",  # TensorFlow only
         "_symbolic_build",
     ),
     "compile_loss": ("_flat_losses", "build"),
+    "mean_metric_wrapper": ("_fn",),
     "optimizer": (
         "_all_reduce_sum_gradients",
         "_apply_weight_decay",

@@ -5,7 +5,7 @@ others, or none. Whatever is a mean over the batch has to be the sum of all repl
 weight of all replicas; the functions here see to that. With one replica they change nothing.
 """
 
-import copy
+import contextlib
 
 import keras
 import tensorflow as tf
@@ -46,6 +46,7 @@ class GlobalLoss:
     Keras divides a replica's sum of losses by the replica's own weight D_r (the number of losses,
     of those that a mask keeps, or the sum of their weights) and by the number N of replicas. This
     multiplies that value by N·D_r / Σ D, so that the values of all replicas add up to the mean.
+    What a loss function says in one number for all its rows counts as often as it has rows.
     """
 
     def __init__(self, loss):
@@ -60,6 +61,9 @@ class GlobalLoss:
 
         def call(y_true, y_pred):
             losses = self.loss.call(y_true, y_pred)
+            if not losses.shape.rank:
+                of_some = self.loss.call(at_least_one(y_true), at_least_one(y_pred))
+                losses = tf.fill([rows_of(y_pred)], of_some)
             mask = both(mask_of(y_pred_given), mask_of(losses))
             weights = sample_weight if reduction == "mean_with_sample_weight" else None
             weights = merged_weights(weights, mask, losses.dtype)
@@ -67,13 +71,49 @@ class GlobalLoss:
             return losses
 
         y_pred_given = y_pred
-        noting = copy.copy(self.loss)
-        noting.call = call
+        noting = object.__new__(type(self.loss))  # copy.copy would save and load the loss
+        noting.__dict__.update(self.loss.__dict__, call=call)
         value = noting(y_true, y_pred, sample_weight)
         weight = mean_of_rows[0] if mean_of_rows else tf.shape(keras.tree.flatten(y_pred)[0])[0]
         weight = tf.cast(weight, value.dtype)
         (total,) = sum_over_replicas([weight])
         return value * tf.math.divide_no_nan(number() * weight, total)
+
+
+@contextlib.contextmanager
+def counting_rows(metric, rows):
+    """Within it, functions that say one number of all their rows count as often as there are rows.
+
+    Keras counts it once, on a replica without rows as well, where it is a mean of nothing.
+
+    Args:
+        metric: a Keras metric, or one that holds others; functions are those in
+            `MeanMetricWrapper`.
+        rows: how many rows the functions see.
+    """
+    wrappers = [m for m in flat_metrics(metric) if isinstance(m, keras.metrics.MeanMetricWrapper)]
+    functions = [wrapper._fn for wrapper in wrappers]
+
+    def counting(function):
+        def values(*args, **kwargs):
+            found = tf.convert_to_tensor(function(*args, **kwargs))
+            return found if len(found.shape) else tf.fill([rows], found)
+
+        return values
+
+    try:
+        for wrapper, function in zip(wrappers, functions, strict=True):
+            wrapper._fn = counting(function)
+        yield
+    finally:
+        for wrapper, function in zip(wrappers, functions, strict=True):
+            wrapper._fn = function
+
+
+def flat_metrics(metric) -> list:
+    """A metric, or the metrics that it holds."""
+    held = getattr(metric, "metrics", None)
+    return [metric] if held is None else [m for each in held for m in flat_metrics(each)]
 
 
 def take_global_means(compile_loss) -> None:
@@ -146,14 +186,18 @@ def at_least_one(data, first_axis: int = 0):
 
 def without_filling(outputs, rows):
     """The outputs of a model that was given `at_least_one` row: none where `rows` is 0."""
+    return first_rows(outputs, tf.where(rows > 0, tf.int32.max, 0))
+
+
+def first_rows(data, rows):
+    """The first rows of all tensors, and of their masks."""
 
     def cut(x):
         if not isinstance(x, tf.Tensor) or not x.shape.rank:
             return x
         mask = mask_of(x)
-        kept = tf.where(rows > 0, tf.shape(x)[0], 0)
-        shorter = x[:kept]
-        set_mask(shorter, None if mask is None else mask[:kept])
+        shorter = x[:rows]
+        set_mask(shorter, None if mask is None else mask[:rows])
         return shorter
 
-    return keras.tree.map_structure(cut, outputs)
+    return keras.tree.map_structure(cut, data)

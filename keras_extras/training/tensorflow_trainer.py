@@ -67,8 +67,11 @@ class TensorFlowTrainer(UntunedTrainer):
         if self.on_nan != "stop":
             self._non_finite_steps.assign_add(tf.cast(tf.logical_not(finite), "int32"))
             loss, rows = tf.where(finite, loss, 0), tf.where(finite, rows, 0)
+            x, y, y_pred, sample_weight = replicas.first_rows(
+                (x, y, y_pred, sample_weight), tf.where(finite, replicas.rows_of(x), 0)
+            )
         self._loss_tracker.update_state(loss, sample_weight=rows)
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return self._counted_metrics(x, y, y_pred, sample_weight)
 
     def test_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -76,7 +79,17 @@ class TensorFlowTrainer(UntunedTrainer):
         part = self._part_of_loss(x, y, y_pred, sample_weight, training=False)
         _, loss, rows = self._sum([], part, x)
         self._loss_tracker.update_state(loss, sample_weight=rows)
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        return self._counted_metrics(x, y, y_pred, sample_weight)
+
+    def _counted_metrics(self, x, y, y_pred, sample_weight):
+        """`compute_metrics`, where a function that says one number of a batch counts its rows."""
+        metrics = self._compile_metrics
+        if metrics is None:
+            return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        if not metrics.built:
+            metrics.build(y, y_pred)
+        with replicas.counting_rows(metrics, replicas.rows_of(y_pred)):
+            return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def predict_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(replicas.own_copy(data))
@@ -103,7 +116,10 @@ class TensorFlowTrainer(UntunedTrainer):
         """A batch of `train_on_batch` or `test_on_batch`, divided among the replicas."""
         if not self._many_replicas():
             return batch
-        dataset = tf.data.Dataset.from_tensors(batch)
+        # with an unknown number of rows, as in `fit`: Keras takes a known 0 for another kind of loss
+        dataset = tf.data.Dataset.from_tensors(batch).map(
+            lambda *parts: replicas.first_rows(parts, replicas.rows_of(parts))
+        )
         return next(iter(self.distribute_strategy.experimental_distribute_dataset(dataset)))
 
     def _many_replicas(self) -> bool:

@@ -68,14 +68,15 @@ def own_step(steps):
 def skipped():
     """The NaN is on one replica only; both leave the step out."""
     model = build()
-    model.compile(keras.optimizers.Adam(0.05), "mse", on_nan="skip")
+    model.compile(keras.optimizers.Adam(0.05), "mse", metrics=["mae"], on_nan="skip")
     x = X.copy()
     x[7] = np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         history = model.fit(x, Y, batch_size=4, shuffle=False, verbose=0).history
     assert int(model.optimizer.iterations.numpy()) == 4
-    return [*model.get_weights(), history["loss"]]
+    assert np.isfinite(history["mae"][0])
+    return [*model.get_weights(), history["loss"], history["mae"]]
 
 
 def shuffled():
@@ -90,11 +91,40 @@ def shuffled():
     return [*model.get_weights(), *[history[name] for name in sorted(history)]]
 
 
+class OwnLoss(keras.losses.Loss):
+    """Not registered, and with something that its config does not hold."""
+
+    power = 2
+
+    def call(self, y_true, y_pred):
+        return keras.ops.mean(keras.ops.abs(y_true - y_pred) ** self.power, axis=-1)
+
+
+def one_number(y_true, y_pred):
+    return keras.ops.mean(keras.ops.square(y_true - y_pred))
+
+
+def own_functions():
+    """Of one value a row, and of one for all rows, also where a replica has none."""
+    loss = OwnLoss()
+    loss.power = 3
+    results = []
+    for loss in (loss, one_number):
+        model = build()
+        model.compile(keras.optimizers.SGD(0.05), loss, metrics=[one_number])
+        history = model.fit(X[:9], Y[:9], batch_size=4, shuffle=False, verbose=0).history
+        scores = model.evaluate(X[:9], Y[:9], batch_size=4, verbose=0)
+        results += [*model.get_weights(), history["loss"], history["one_number"], scores]
+    exact = np.square(model.predict(X[:9], verbose=0) - Y[:9]).mean()
+    assert np.allclose(scores, exact, rtol=1e-5), (scores, exact)
+    return results
+
+
 def on_batch():
     model = build()
     model.compile(keras.optimizers.SGD(0.5), "mse", metrics=["mae"])
     logs = [model.train_on_batch(X[:5], Y[:5], return_dict=True) for _ in range(2)]
-    logs.append(model.test_on_batch(X[:5], Y[:5], return_dict=True))
+    logs += [model.test_on_batch(X[:n], Y[:n], return_dict=True) for n in (5, 1)]
     numbers = [float(log[name]) for log in logs for name in ("loss", "mae")]
     return [*model.get_weights(), model.predict_on_batch(X[:5]), numbers]
 
@@ -166,6 +196,7 @@ CASES = {
     "own step, several per execution": lambda: own_step(2),
     "skipped": skipped,
     "shuffled": shuffled,
+    "own functions": own_functions,
     "on batch": on_batch,
     "predictions": predictions,
     "lengths": lengths,

@@ -22,6 +22,7 @@ def test_private_names():
     owners = {
         "model": model,
         "compile_loss": model._compile_loss,
+        "mean_metric_wrapper": keras.metrics.MeanSquaredError(),
         "optimizer": model.optimizer,
         "loss_scale_optimizer": keras.optimizers.LossScaleOptimizer(model.optimizer),
     }
