@@ -42,7 +42,7 @@ CONFIG = {
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
 }
-ROWS, LENGTH, TYPES = 64, 64, 10
+ROWS, LENGTH, TYPES = 32, 64, 10
 
 
 def mean_square(y_true, y_pred):

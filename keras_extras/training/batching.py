@@ -30,8 +30,9 @@ class LengthBatches(keras.utils.PyDataset):
             choice), and gives an array (batch, length) or (batch, k, length). Its length is that
             of its longest list and the same in every column.
         targets: one label or array per example, or None. Arrays may differ in size: an axis that
-            always has the example's length is padded as the inputs are, any other to the longest
-            of all examples: Keras on TensorFlow allows no shape that the first batches rule out.
+            always has the example's length is padded as the inputs are (also where all examples
+            are equally long), any other to the longest of all examples: Keras on TensorFlow
+            allows no shape that the first batches rule out.
         batch_size: examples per batch. Default 32.
         buckets: lengths to pad to, such as `BUCKETS`; each batch takes the smallest that holds
             it. For XLA, TPU and JAX, which compile every new shape anew. Default None.
@@ -45,7 +46,8 @@ class LengthBatches(keras.utils.PyDataset):
             `batch_size` rows; batches are then (inputs, targets, weights). For TPUs. Default False.
 
     Raises:
-        ValueError: no example, columns of unequal length, or a row longer than the last bucket.
+        ValueError: no example, columns of unequal length, an input that is no integer, or a row
+            longer than the last bucket.
 
     Example:
 
@@ -152,7 +154,22 @@ class LengthBatches(keras.utils.PyDataset):
         self.set_epoch(self.epoch + 1)
 
     def restore(self, outputs: np.ndarray) -> np.ndarray:
-        """Puts `model.predict(batches)` into the order in which the examples were given."""
+        """Puts `model.predict(batches)` into the order in which the examples were given.
+
+        Args:
+            outputs: one array, or a list or dict of them where the model has several outputs.
+
+        Raises:
+            ValueError: the batches are shuffled.
+        """
+        if self.shuffle:
+            raise ValueError(
+                "restore needs batches made with shuffle=False: shuffled ones have another order "
+                "in every epoch, so whose outputs these are is not known."
+            )
+        return keras.tree.map_structure(self._restore, outputs)
+
+    def _restore(self, outputs: np.ndarray) -> np.ndarray:
         rows = np.concatenate(self.batches)
         if self.full_batches:
             real = [i * self.batch_size + np.arange(len(b)) for i, b in enumerate(self.batches)]
@@ -214,7 +231,7 @@ class Column:
             )
         self.nested, self.lists = nested, counts.pop()
         self.rows = [
-            [np.asarray(row, "int32") for row in (example if nested else [example])]
+            [integers(row, number) for row in (example if nested else [example])]
             for example in examples
         ]
         self.sizes = np.array([sum(map(len, rows)) for rows in self.rows])
@@ -229,6 +246,18 @@ class Column:
         return batch if self.nested else batch[:, 0]
 
 
+def integers(row: Sequence, number: int) -> np.ndarray:
+    """A row of the input column of that number, as an array."""
+    given = np.asarray(row)
+    array = given.astype("int32")
+    if (array != given).any():
+        raise ValueError(
+            f"Input column {number} holds a number that is no 32-bit integer in the row "
+            f"{str(row)[:60]}; inputs are token ids and the like."
+        )
+    return array
+
+
 class Targets:
     """Labels or arrays, one per example; arrays of unequal sizes are padded."""
 
@@ -240,7 +269,9 @@ class Targets:
         self.longest, self.padding = shapes.max(axis=0), padding
         self.ragged = bool((shapes != self.longest).any())
         self.rows = rows if self.ragged else np.stack(rows)
-        if self.ragged and len(rows) == len(lengths):
+        # an empty list is an array of floats, but says nothing of the others
+        self.dtype = np.result_type(*({row.dtype for row in rows if row.size} or {rows[0].dtype}))
+        if len(rows) == len(lengths):
             self.follows = (shapes == lengths[:, None]).all(axis=0)
 
     def batch(self, rows: np.ndarray, length: int) -> np.ndarray:
@@ -250,12 +281,12 @@ class Targets:
             rows: numbers of the examples.
             length: to which the inputs of this batch are padded.
         """
-        if not self.ragged:
-            return self.rows[rows]
-        values = [self.rows[row] for row in rows]
         shape = np.where(self.follows, length, self.longest)
-        batch = np.full((len(rows), *shape), self.padding, values[0].dtype)
-        for line, value in zip(batch, values, strict=True):
+        if not self.ragged and (shape == self.longest).all():
+            return self.rows[rows]
+        batch = np.full((len(rows), *shape), self.padding, self.dtype)
+        for line, row in zip(batch, rows, strict=True):
+            value = self.rows[row]
             line[tuple(map(slice, value.shape))] = value
         return batch
 

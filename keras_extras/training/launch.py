@@ -5,10 +5,12 @@
 Every worker is a process that runs the script with its own TF_CONFIG, on free ports of the
 loopback interface; the script takes `get_strategy("multi_worker")` (or `"auto"`). Their output
 comes line by line behind their number. When one fails, the others are ended too, since they
-would wait for it forever; the exit code is then that of the first to fail.
+would wait for it forever; the exit code is then that of the first to fail. GPUs are not divided:
+every worker sees all that CUDA_VISIBLE_DEVICES shows to the launcher, unless the script sets it.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -78,17 +80,19 @@ class Worker:
 
 def end(workers: Sequence[Worker], number: int = signal.SIGTERM):
     """Asks all workers to end, kills those that do not, and waits for their last lines."""
+    try:
+        for worker in workers:
+            if worker.process.poll() is None:
+                worker.signal(number)
+        deadline = time.monotonic() + PATIENCE
+        for worker in workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+    finally:  # a second Ctrl-C has no patience
+        for worker in workers:
+            worker.signal(signal.SIGKILL)  # with whatever it started and left behind
     for worker in workers:
-        if worker.process.poll() is None:
-            worker.signal(number)
-    deadline = time.monotonic() + PATIENCE
-    for worker in workers:
-        try:
-            worker.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            worker.process.kill()
-            worker.process.wait()
-        worker.signal(signal.SIGKILL)  # whatever it started and left behind
+        worker.process.wait()
         worker.reader.join(PATIENCE)
         worker.process.stdout.close()
 
@@ -151,9 +155,15 @@ def main(argv: Sequence[str] | None = None):
         parser.error("--workers must be at least 1.")
     if not os.path.isfile(given.script):
         parser.error(f"there is no script {given.script}.")
-    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored behind a shell's `&`
-        signal.signal(number, signal.default_int_handler)
-    raise SystemExit(launch([given.script, *given.arguments], given.workers))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # a shell's `&` lets the first be ignored, which we do not; `nohup` the last, which we do
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        code = launch([given.script, *given.arguments], given.workers)
+    except KeyboardInterrupt:  # a second one
+        code = 128 + signal.SIGINT
+    raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from keras_extras.training.batching import LengthBatches
 from keras_extras.training.state import (
     FORMAT,
     ResumeError,
+    as_json,
     assign,
     check_shapes,
     fingerprint,
@@ -46,6 +47,14 @@ class Resume(keras.callbacks.Callback):
     A state is written under another name and then renamed, and the one before is kept. If the
     newest is damaged or belongs to another model or data, this is said and the one before is used.
     If a state cannot be written (a full disk), this is said and the training goes on.
+
+    A callback that sets `model.stop_training` at an epoch's end (EarlyStopping) ends the training:
+    `fit` does not go on from there, unless `resume.stopped = False` follows `load`. One that sets
+    it in an epoch's midst (a time limit) interrupts it: `fit` goes on with the next step. What
+    other callbacks keep in themselves is not in the state and begins anew, also after an
+    interrupted epoch: what EarlyStopping and ReduceLROnPlateau have counted, the best weights of
+    EarlyStopping, the best value of a new ModelCheckpoint, the file of CSVLogger without
+    `append=True`.
 
     Args:
         folder: where the states are kept; made if need be.
@@ -85,8 +94,10 @@ class Resume(keras.callbacks.Callback):
         self.save_every, self.writes = save_every, writes
         self.notes: dict = {}
         self.epoch, self.step, self.skipped = 0, 0, 0
+        self.stopped = False  # by a callback at an epoch's end
         self.last: Path | None = None
-        self._loaded = False
+        self._loaded = self._interrupted = False
+        self._steps = 0  # of the epoch; 0 if unknown
         self._metrics: list | None = None  # to be put into the model when the epoch begins
         self._random: list | None = None  # as well, or in its middle
         self._values: list = []  # of the variables when a state was last saved
@@ -104,6 +115,8 @@ class Resume(keras.callbacks.Callback):
 
         Callbacks are called before this one, so what they note at an epoch's end is saved with
         it. An epoch that was interrupted is a `fit` of its own, so `on_train_begin` comes twice.
+        If nothing is left to train, the model ends with the weights that `fit` would end with:
+        averaged ones where the optimizer averages (`use_ema=True`).
 
         Args:
             model: compiled model.
@@ -124,6 +137,16 @@ class Resume(keras.callbacks.Callback):
             self.load(model)
         history: dict[str, list] = {}
         model.stop_training = False
+        if self.epoch >= epochs or self.stopped:
+            if self.stopped:
+                message = (
+                    f"A callback stopped this training after epoch {self.epoch}; to go on, set "
+                )
+                message += "resume.stopped = False after resume.load(model)."
+                print(message, file=sys.stderr, flush=True)
+            if self.epoch and isinstance(model.optimizer, keras.optimizers.Optimizer):
+                model.optimizer.finalize_variable_values(model.trainable_weights)
+            return history
         while self.epoch < epochs and not model.stop_training:
             end = self.epoch + 1 if self.step else epochs
             self._show_batches()
@@ -154,10 +177,20 @@ class Resume(keras.callbacks.Callback):
         else:
             self.batches.set_epoch(self.epoch, skip=self.step)
 
+    def on_train_begin(self, logs=None):
+        unseen = self.last is None and not self._loaded
+        if self.writes and unseen and any(self.folder.glob("state-*.npz")):
+            raise ValueError(
+                f"{self.folder} holds states of an earlier training, which the first state of this "
+                "one would replace. Call load(model) before model.fit, or take another folder."
+            )
+
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch, self.skipped = epoch, self.step
+        self.epoch, self.skipped = epoch, 0 if self.batches is None else self.step
+        self._steps = self.params.get("steps") or 0
         if self.batches is not None:
             self.batches.set_epoch(epoch, skip=self.skipped)
+            self._steps = self.skipped + len(self.batches)
         if self._metrics is not None:
             assign(metric_variables(self.model), self._metrics)
             self._metrics = None
@@ -176,12 +209,16 @@ class Resume(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         before, self.step = self.step, self.skipped + batch + 1
         due = self.save_every and self.step // self.save_every > before // self.save_every
+        self._interrupted = self.model.stop_training
         # the state after the last step is saved with what the epoch's end adds to it
-        if due and batch + 1 < len(self.batches):
+        if self.batches is not None and (due or self._interrupted) and self.step < self._steps:
             self.save()
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.model.stop_training and self.step < self._steps:
+            return  # the epoch is not done, and the state of its last step is saved
         self.epoch, self.step = epoch + 1, 0
+        self.stopped = bool(self.model.stop_training and not self._interrupted)
         self.save()
 
     def save(self) -> Path | None:
@@ -197,6 +234,7 @@ class Resume(keras.callbacks.Callback):
             "step": self.step,
             "data": fingerprint(self.batches),
             "variables": len(variables),
+            "stopped": self.stopped,
             "random": random_state(),
             "notes": self.notes,
         }
@@ -204,7 +242,7 @@ class Resume(keras.callbacks.Callback):
         path = self.folder / f"state-{self.epoch:05d}-{self.step:08d}.npz"
         temporary = self.folder / "state.tmp"
         try:
-            write(temporary, {"about": np.array(json.dumps(about)), **arrays})
+            write(temporary, {"about": np.array(json.dumps(about, default=as_json)), **arrays})
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -271,3 +309,4 @@ class Resume(keras.callbacks.Callback):
         self._random = about["random"]
         self._metrics = arrays[count:] if step else None
         self.epoch, self.step, self.notes = about["epoch"], step, about["notes"]
+        self.stopped = about.get("stopped", False)  # states of old do not say

@@ -91,6 +91,16 @@ def read(path: Path) -> tuple[dict, list[np.ndarray]]:
     return about, arrays
 
 
+def as_json(value) -> float | list:
+    """What JSON can hold of a number or array of NumPy."""
+    if not hasattr(value, "tolist"):
+        raise TypeError(
+            f"A state's notes hold {value!r}, which JSON cannot; keep numbers, texts, lists and "
+            "dicts of them in Resume.notes."
+        )
+    return value.tolist()
+
+
 def fingerprint(batches: LengthBatches | None) -> str:
     """What the order of the data depends on, in short."""
     if batches is None:
@@ -98,6 +108,9 @@ def fingerprint(batches: LengthBatches | None) -> str:
     lengths = hashlib.sha256(np.asarray(batches.lengths, "int64").tobytes()).hexdigest()[:16]
     settings = f"size {batches.batch_size}, seed {batches.seed}, window {batches.window}"
     kind = "shuffled" if batches.shuffle else "sorted"
+    if hasattr(batches, "buckets"):  # the lengths to pad to decide which two batches come first
+        padded = f"buckets {batches.buckets}" if batches.buckets else f"multiple {batches.multiple}"
+        kind = f"{kind}, {padded}"
     return f"{len(batches.lengths)} examples, {settings}, {kind}, lengths {lengths}"
 
 

@@ -10,7 +10,7 @@ import keras
 __all__ = ["get_strategy", "is_chief", "strategy_scope"]
 
 NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu", "cpu:N")
-TPU_VARIABLES = ("TPU_NAME", "COLAB_TPU_ADDR", "TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES")
+TPU_VARIABLES = ("TPU_NAME", "TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES")
 TPU_FILES = ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*")
 
 
@@ -38,8 +38,9 @@ def get_strategy(name: str = "auto", devices: int = 0):
         A `tf.distribute.Strategy`, or None.
 
     Raises:
-        ValueError: the name is unknown, `devices` does not go with it, TF_CONFIG is missing or
-            broken, or tf.distribute is asked for on a backend other than TensorFlow.
+        ValueError: the name is unknown, `devices` does not go with it (or with `auto` under
+            TF_CONFIG), TF_CONFIG is missing or broken, or tf.distribute is asked for on a backend
+            other than TensorFlow.
         RuntimeError: the devices that the name asks for are not there.
 
     Example:
@@ -75,6 +76,12 @@ def get_strategy(name: str = "auto", devices: int = 0):
 
 def choose(devices: int) -> tuple[str, str]:
     """The strategy that `auto` stands for, and why."""
+    if devices and os.environ.get("TF_CONFIG") and keras.backend.backend() == "tensorflow":
+        raise ValueError(
+            f"devices={devices} under TF_CONFIG: each worker would train alone and overwrite the "
+            "others' files. Leave the number of devices away, or name the strategy: "
+            "'multi_worker' connects the workers, 'mirrored' and 'one_device' leave each alone."
+        )
     if devices > 1:
         return "mirrored", f"{devices} devices are asked for"
     if keras.backend.backend() != "tensorflow":

@@ -141,6 +141,25 @@ def test_targets_of_unequal_size():
     # so does each such axis of a matrix; other axes take the longest of all examples
     squares = [np.ones((n, n)) for n in (3, 5, 2)]
     assert LengthBatches([rows], squares, batch_size=2, buckets=[16])[0][1].shape == (2, 16, 16)
+    # also where all examples are equally long
+    rows = [[1] * 20] * 4
+    x, y = LengthBatches([rows], rows, batch_size=2, buckets=BUCKETS, target_padding=-1)[0]
+    assert x[0].shape == y.shape == (2, 32) and y[0].tolist() == [1] * 20 + [-1] * 12
+    # and a label per example is no such axis
+    assert LengthBatches([rows], range(4), batch_size=2, buckets=BUCKETS)[0][1].shape == (2,)
+
+
+def test_ragged_targets_have_the_type_that_holds_them_all():
+    rows = [[1, 2, 3], [4, 5]]
+    assert LengthBatches([rows], [[1, 0, 1], [0.5, 0.5]])[0][1].tolist() == [
+        [1, 0, 1],
+        [0.5] * 2 + [0],
+    ]
+    assert LengthBatches([rows], [[], [7, 8]], batch_size=1)[0][1].dtype == "int64"
+
+
+def test_spans_take_the_longest_of_all():
+    rows = [[1] * n for n in (3, 5, 2)]
     spans = [[[0, 1]], [], [[0, 1], [1, 1], [1, 2]]]
     spans = [np.reshape(s, (-1, 2)) for s in spans]
     assert [y.shape for _, y in LengthBatches([rows], spans, batch_size=2)] == [
@@ -160,7 +179,13 @@ def test_full_batches_lose_nothing_and_add_only_rows_of_weight_zero(shuffle):
         seen += y[weights == 1].tolist()
     assert sorted(seen) == list(range(100))
     outputs = np.concatenate([x[:, 0] for (x,), _, _ in batches])
-    assert batches.restore(outputs).tolist() == list(range(1, 101))
+    if shuffle:
+        with pytest.raises(ValueError, match="restore needs batches made with shuffle=False"):
+            batches.restore(outputs)
+    else:
+        restored = batches.restore({"ids": outputs, "negative": -outputs})
+        assert restored["ids"].tolist() == list(range(1, 101))
+        assert restored["negative"].tolist() == list(range(-1, -101, -1))
     assert batches.tokens()[0] == sum(x.size for (x,), _, _ in batches)
 
 
@@ -200,6 +225,10 @@ def test_bad_arguments_are_explained():
         LengthBatches([[[1, 2]]], [0, 1])
     with pytest.raises(ValueError, match="column 0 have between 1 and 2 lists"):
         LengthBatches([[[[1]], [[1], [2]]]])
+    with pytest.raises(
+        ValueError, match=r"column 1 holds a number that is no 32-bit .* \[0.5, 2\]"
+    ):
+        LengthBatches([[[1, 2]], [[0.5, 2]]])
     with pytest.raises(ValueError, match="same number of axes"):
         LengthBatches([[[1], [2]]], [[1], 2])
     with pytest.raises(ValueError, match="17 tokens is longer than the last bucket, 16"):

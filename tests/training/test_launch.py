@@ -1,15 +1,17 @@
 """The launcher: TF_CONFIG, prefixed output, and an end for all when one fails."""
 
+import _thread
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from keras_extras.training.launch import launch, main
+from keras_extras.training.launch import Worker, end, launch, main
 
 SAY_CONFIG = """
 import json, os, sys
@@ -76,7 +78,7 @@ def gone(pid):
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_command_line_and_its_end_by_a_signal(script, number):
     # by its path: `-m` would first import the whole package
     command = [sys.executable, sys.modules[launch.__module__].__file__, script(FAIL), "never"]
@@ -87,6 +89,29 @@ def test_command_line_and_its_end_by_a_signal(script, number):
     assert process.returncode == 130
     assert "Stopped; ending the workers." in errors and "Traceback" not in errors
     assert gone(pid)
+
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("ready")
+time.sleep(100)
+"""
+
+
+def test_a_second_ctrl_c_kills_the_workers_at_once(script, capfd):
+    worker = Worker(0, ["127.0.0.1:1"], [script(STUBBORN)])
+    while "ready" not in capfd.readouterr().out:
+        time.sleep(0.05)
+    started = time.monotonic()
+    timer = threading.Timer(0.3, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        end([worker], signal.SIGINT)
+    assert worker.process.wait(5) == -signal.SIGKILL
+    assert time.monotonic() - started < 5
+    worker.reader.join()
+    worker.process.stdout.close()
 
 
 def test_bad_arguments(tmp_path):

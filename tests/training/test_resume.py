@@ -134,6 +134,10 @@ def test_foreign_states_are_refused_with_their_reasons(states):
         resume.load(plain)
     with pytest.raises(ResumeError, match="it belongs to a training on other batches .* seed 5"):
         Resume(states, training.make_batches(seed=5)).load(training.make_model())
+    batches = training.make_batches()
+    batches.buckets = [16, 32]  # another first batch, perhaps
+    with pytest.raises(ResumeError, match=r"multiple 8.* not .* buckets \[16, 32\]"):
+        Resume(states, batches).load(training.make_model())
 
 
 def test_a_full_disk_leaves_the_last_good_state(tmp_path, whole, capsys):
@@ -162,6 +166,83 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path, whole, capsys):
     assert names == ["state-00000-00000008.npz", "state-00001-00000000.npz"]
     keras.utils.clear_session()
     equal(training.train(tmp_path), whole[0])
+
+
+class StopAt(keras.callbacks.Callback):
+    """Sets `stop_training` after a step of the whole training, or after an epoch."""
+
+    def __init__(self, step=None, epoch=None):
+        super().__init__()
+        self.left, self.epoch = step, epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.left is not None:
+            self.left -= 1
+            if not self.left:
+                self.model.stop_training = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch:
+            self.model.stop_training = True
+
+
+def test_stop_training_in_an_epochs_midst_is_an_interruption(whole, tmp_path):
+    keras.utils.clear_session()
+    training.train(tmp_path, [StopAt(step=13)], save_every=5)
+    assert sorted(path.name for path in tmp_path.iterdir())[-1] == "state-00001-00000004.npz"
+    path = tmp_path / "state-00001-00000004.npz"
+    about = json.loads(str(np.load(path)["about"]))
+    assert not about["stopped"] and len(about["notes"]["losses"]) == 1
+    keras.utils.clear_session()
+    # its last step, too, is no decision of a callback at the epoch's end
+    training.train(tmp_path, [StopAt(step=5)], save_every=5)
+    assert sorted(path.name for path in tmp_path.iterdir())[-1] == "state-00002-00000000.npz"
+    keras.utils.clear_session()
+    equal(training.train(tmp_path), whole[0])
+
+
+def test_stop_training_at_an_epochs_end_is_for_good_unless_said_otherwise(whole, tmp_path, capsys):
+    keras.utils.clear_session()
+    stopped = training.train(tmp_path, [StopAt(epoch=1)])
+    assert len(stopped["losses"]) == 2
+    keras.utils.clear_session()
+    equal(training.train(tmp_path), stopped)  # the averaged weights, as the first run ended with
+    assert "A callback stopped this training after epoch 2" in capsys.readouterr().err
+    keras.utils.clear_session()
+    model, resume = training.make_model(), Resume(tmp_path, training.make_batches(), 2)
+    assert resume.load(model) == 2 and resume.stopped
+    resume.stopped = False
+    resume.fit(model, training.EPOCHS, [training.Losses(resume)], verbose=0)
+    weights = [weight.tolist() for weight in model.get_weights()]
+    equal({"losses": resume.notes["losses"], "weights": weights}, whole[0])
+
+
+def test_a_finished_training_ends_with_the_averaged_weights_again(whole, states):
+    keras.utils.clear_session()
+    equal(training.train(states), whole[0])
+
+
+def test_fit_without_load_does_not_replace_earlier_states(states):
+    model, batches = training.make_model(), training.make_batches()
+    before = sorted(states.iterdir())
+    with pytest.raises(ValueError, match=r"holds states .* Call load\(model\) before model.fit"):
+        model.fit(batches, callbacks=[Resume(states, batches)], verbose=0)
+    assert sorted(states.iterdir()) == before
+
+
+def test_notes_may_be_of_numpy(tmp_path):
+    resume = Resume(tmp_path, training.make_batches())
+    model = training.make_model()
+    model.optimizer.build(model.trainable_variables)
+    resume.set_model(model)
+    resume.notes |= {"best": np.float32(0.5), "rows": np.arange(2)}
+    resume.save()
+    again = Resume(tmp_path, training.make_batches())
+    again.load(model)
+    assert again.notes == {"best": 0.5, "rows": [0, 1]}
+    resume.notes["best"] = {1}
+    with pytest.raises(TypeError, match=r"notes hold \{1\}, which JSON cannot"):
+        resume.save()
 
 
 def test_only_writers_write_but_all_read(states):

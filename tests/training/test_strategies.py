@@ -53,8 +53,13 @@ def test_auto_says_what_it_picks_and_why(monkeypatch, capsys, tmp_path):
     assert get_strategy("auto", devices=1) is None
     assert "Strategy: one_device (1 device is asked for)" in capsys.readouterr().out
     assert strategies.choose(2) == ("mirrored", "2 devices are asked for")
+    monkeypatch.setenv("COLAB_TPU_ADDR", "10.0.0.2:8470")  # of machines that are no more
+    assert strategies.choose(0)[0] == "one_device"
     monkeypatch.setenv("TF_CONFIG", "{}")
     assert strategies.choose(0) == ("multi_worker", "TF_CONFIG describes workers")
+    for devices in (1, 2):
+        with pytest.raises(ValueError, match=f"devices={devices} under TF_CONFIG: each worker"):
+            get_strategy("auto", devices)
     monkeypatch.setenv("TPU_NAME", "local")
     assert strategies.choose(0) == ("tpu", "the environment variable TPU_NAME shows a TPU")
     monkeypatch.delenv("TPU_NAME")
