@@ -32,8 +32,10 @@ class Model(Trainer, keras.Model):
     `ema_overwrite_frequency`, `global_clipnorm`, mixed_float16, `steps_per_execution`, and several
     workers, where Keras 3.15 crashes or is wrong. Build and compile it in `strategy.scope()`.
 
-    One thing is different on one device, too: where a batch holds a row of an embedding several
-    times, the optimizer sees the sum of its gradients, as in tf.keras; Keras 3's Adam squares each.
+    Two things are different on one device, too: where a batch holds a row of an embedding several
+    times, the optimizer sees the sum of its gradients, as in tf.keras (Keras 3's Adam squares
+    each); and a metric function that says one number for a batch counts as often as the batch has
+    rows (in Keras once, also for a short last batch).
 
     With a `train_step` or `compute_loss` of one's own under several replicas, `compute_loss`
     returns the replica's part of the loss (Keras' losses and `keras_extras.training.global_mean`
@@ -70,7 +72,8 @@ class Model(Trainer, keras.Model):
 
         Args:
             on_nan: `"stop"` ends `fit` with an error that names the step; `"skip"` leaves out steps
-                whose loss or gradients are not finite (TensorFlow); `"shrink"` hands them to an
+                whose loss or gradients are not finite (TensorFlow; of the weights and metrics, not
+                of what layers note, as batch normalization does); `"shrink"` hands them to an
                 optimizer that deals with them, as `keras_extras.optimizers.Tiger` does.
 
         Raises:
