@@ -10,8 +10,6 @@ corrects 10,000 rows of 119 classes.
 """
 
 import argparse
-import itertools
-import json
 import statistics
 import sys
 import time
@@ -22,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import keras
 import numpy as np
 
+from clue_baselines.backbone import model_folder
+from clue_baselines.data import read_records
 from keras_extras import losses
 from keras_extras.bert4keras import build_transformer_model
 from keras_extras.layers import GlobalPointer
@@ -102,16 +102,12 @@ def alternate(first, second, turns: int, steps: int) -> tuple[float, float, floa
 
 def sentences_of(clue: Path, n: int) -> list[np.ndarray]:
     """Matrices of token vectors of the first titles of TNEWS."""
-    folder = "keras-extras-mini"
-    model = build_transformer_model(folder)
+    model = build_transformer_model("keras-extras-mini")
     table = keras.ops.convert_to_numpy(model.get_layer("Embedding-Token").weights[0])
-    import keras_extras.bert4keras as bridge
-
-    vocab = Path(bridge.__file__).parent / "pretrained" / folder / "vocab.txt"
+    vocab = model_folder("keras-extras-mini") / "vocab.txt"
     tokenizer = WordPieceTokenizer(vocab, True, token_start=None, token_end=None)
-    with (clue / "tnews" / "train.json").open(encoding="utf-8") as file:
-        titles = [json.loads(line)["sentence"] for line in itertools.islice(file, n)]
-    return [table[tokenizer.encode(title)[0]] for title in titles]
+    titles = read_records(clue / "tnews" / "train.json", n)
+    return [table[tokenizer.encode(title.text("sentence"))[0]] for title in titles]
 
 
 def resident() -> float:

@@ -10,6 +10,7 @@ accuracy. What is finished is not done again. The table is in Markdown.
 import argparse
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -45,8 +46,7 @@ def cut_long_tailed(clue: Path, folder: Path) -> None:
     random.Random(0).shuffle(kept)
     (folder / "tnews").mkdir(parents=True, exist_ok=True)
     (folder / "tnews" / "train.json").write_text("\n".join(kept) + "\n", encoding="utf-8")
-    dev = (clue / "tnews" / "dev.json").read_text(encoding="utf-8")
-    (folder / "tnews" / "dev.json").write_text(dev, encoding="utf-8")
+    shutil.copyfile(clue / "tnews" / "dev.json", folder / "tnews" / "dev.json")
 
 
 def scores(folder: Path, metric: str) -> dict[str, list[float]]:

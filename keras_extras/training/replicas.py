@@ -74,6 +74,7 @@ class GlobalLoss:
         noting = object.__new__(type(self.loss))  # copy.copy would save and load the loss
         noting.__dict__.update(self.loss.__dict__, call=call)
         value = noting(y_true, y_pred, sample_weight)
+        value = tf.reduce_sum(value)  # one number already, but for 0 rows, which Keras leaves
         weight = mean_of_rows[0] if mean_of_rows else tf.shape(keras.tree.flatten(y_pred)[0])[0]
         weight = tf.cast(weight, value.dtype)
         (total,) = sum_over_replicas([weight])

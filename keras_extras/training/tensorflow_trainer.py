@@ -116,10 +116,7 @@ class TensorFlowTrainer(UntunedTrainer):
         """A batch of `train_on_batch` or `test_on_batch`, divided among the replicas."""
         if not self._many_replicas():
             return batch
-        # with an unknown number of rows, as in `fit`: Keras does not divide a loss of 0 rows
-        dataset = tf.data.Dataset.from_tensors(batch).map(
-            lambda *parts: replicas.first_rows(parts, replicas.rows_of(parts))
-        )
+        dataset = tf.data.Dataset.from_tensors(batch)
         return next(iter(self.distribute_strategy.experimental_distribute_dataset(dataset)))
 
     def _many_replicas(self) -> bool:
