@@ -53,17 +53,18 @@ class MaskedRoFormer(AtPlaces, original.RoFormer):
 ARCHITECTURES = {"bert": MaskedBERT, "roformer": MaskedRoFormer}
 
 
-def masked_language_model(config: dict, architecture: str = "bert"):
-    """A model from scratch: (tokens, segments, places) → logits (batch, places, vocabulary).
+def masked_language_model(model: str | None = None, architecture: str = "bert", **options):
+    """bert4keras' model with its head: (tokens, segments, places) → logits (batch, places, vocab).
 
     Args:
-        config: bert4keras' configuration (`vocab_size`, `hidden_size`, …).
+        model: a config.json, for a model from scratch, or anything with weights that
+            `build_transformer_model` takes, to go on from these.
         architecture: "bert" or "roformer".
+        options: instead of what stands in the configuration (`vocab_size`, `dropout_rate`, …).
 
     Returns:
         bert4keras' object, whose weights are saved as a checkpoint, and the `keras_extras.Model`.
     """
-    bert = build_transformer_model(
-        model=ARCHITECTURES[architecture], with_mlm="linear", return_keras_model=False, **config
-    )
+    options |= {"model": ARCHITECTURES[architecture], "with_mlm": "linear"}
+    bert = build_transformer_model(model, return_keras_model=False, **options)
     return bert, Model(bert.model.inputs, bert.model.outputs)

@@ -21,11 +21,13 @@ from types import SimpleNamespace
 import keras
 
 from clue_baselines import machine, plots, recipes, results
-from clue_baselines.backbone import SMALL_BERT
+from clue_baselines.backbone import SMALL_BERT, is_pretrained, model_folder
 from clue_baselines.data import DataError
 from clue_baselines.settings import OPTIMIZERS, PRECISIONS, add_flag, field_default, setting
 from keras_extras.bert4keras import save_pretrained
+from keras_extras.bert4keras.huggingface.config import transformer_config
 from keras_extras.training import Resume, ResumeError, get_strategy, is_chief, strategy_scope
+from keras_extras.vocabulary import load_vocab
 from pretraining.batches import MaskedBatches
 from pretraining.model import ARCHITECTURES, masked_language_model
 
@@ -36,8 +38,10 @@ CHANGEABLE = ("strategy", "devices", "save_every", "jit")  # in a resumed run
 class Settings:
     """All settings of a pretraining, with their defaults; every field is a flag."""
 
-    model: str = setting(str(SMALL_BERT), "config.json of the model")
-    architecture: str = setting("bert", "of the model", choices=tuple(ARCHITECTURES))
+    model: str = setting(
+        str(SMALL_BERT), "config.json of the model, or weights to go on from: a folder or name"
+    )
+    architecture: str = setting("bert", "of a model from scratch", choices=tuple(ARCHITECTURES))
     steps: int = setting(20_000, "batches in all")
     batch_size: int = setting(64, "sequences per step, over all devices")
     mask: float = setting(0.15, "share of the tokens to predict")
@@ -133,14 +137,14 @@ def run(corpus: Path, settings: Settings, strategy=None) -> Path:
     heldout.batches = heldout.batches[: settings.evaluate_batches]
     length = train.tokens.shape[1]
 
-    config = json.loads(Path(settings.model).read_text(encoding="utf-8"))
+    config, architecture = start(settings, train.vocabulary)
     later = {
         "dropout_rate": config.get("hidden_dropout_prob", 0.1),
         "attention_dropout_rate": config.get("attention_probs_dropout_prob", 0.1),
     }
-    config |= {"vocab_size": len(train.vocabulary), **dict.fromkeys(later, settings.dropout)}
+    options = {"vocab_size": len(train.vocabulary), **dict.fromkeys(later, settings.dropout)}
     with strategy_scope(strategy):
-        bert, model = masked_language_model(config, settings.architecture)
+        bert, model = masked_language_model(settings.model, architecture, **options)
         optimizer, recipe = make_optimizer(settings, rounds * train.steps, bert.num_hidden_layers)
         model.compile(
             optimizer,
@@ -151,10 +155,11 @@ def run(corpus: Path, settings: Settings, strategy=None) -> Path:
             jit_compile=settings.jit or keras.backend.backend() == "jax",
         )
     passes = rounds * train.steps / train.steps_per_pass
+    described = "from " + settings.model if is_pretrained(settings.model) else "from scratch"
     print(
         f"Corpus: {len(train.tokens)} sequences of {length}, {passes:.2f} passes in "
         f"{rounds * train.steps} steps\n"
-        f"Model: {settings.architecture}, {model.count_params()} weights, "
+        f"Model: {architecture} {described}, {model.count_params()} weights, "
         f"{len(train.vocabulary)} tokens\nRecipe: {recipe}"
     )
 
@@ -175,6 +180,31 @@ def run(corpus: Path, settings: Settings, strategy=None) -> Path:
         save_pretrained(bert, folder / "model", corpus / "vocab.txt")
     print(f"Wrote {folder / 'model'}; use it with --model {folder / 'model'}")
     return folder / "model"
+
+
+def start(settings: Settings, vocabulary: dict[str, int]) -> tuple[dict, str]:
+    """What stands in config.json of the model to begin with, and its architecture.
+
+    Raises:
+        DataError: there are weights, but of another vocabulary or architecture.
+    """
+    if not is_pretrained(settings.model):
+        config = json.loads(Path(settings.model).read_text(encoding="utf-8"))
+        return config, settings.architecture
+    folder = model_folder(settings.model)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    architecture = transformer_config(config)[0]
+    if architecture not in ARCHITECTURES:
+        raise DataError(
+            f"--model {settings.model} is of the architecture {architecture}; only "
+            f"{' and '.join(ARCHITECTURES)} can be pretrained."
+        )
+    if load_vocab(folder / "vocab.txt") != vocabulary:
+        raise DataError(
+            f"The corpus has another vocabulary than --model {settings.model}; make it with "
+            f"--vocab {folder / 'vocab.txt'} --rare 0."
+        )
+    return config, architecture
 
 
 def make_optimizer(settings: Settings, steps: int, layers: int):

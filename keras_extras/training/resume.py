@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_extras.training.batching import LengthBatches
+from keras_extras.training.interrupt import Interrupt
 from keras_extras.training.state import (
     FORMAT,
     ResumeError,
@@ -150,13 +151,14 @@ class Resume(keras.callbacks.Callback):
         while self.epoch < epochs and not model.stop_training:
             end = self.epoch + 1 if self.step else epochs
             self._show_batches()
-            done = model.fit(
-                self.batches,
-                initial_epoch=self.epoch,
-                epochs=end,
-                callbacks=[*callbacks, self],
-                **options,
-            )
+            with Interrupt() as interrupt:
+                done = model.fit(
+                    self.batches,
+                    initial_epoch=self.epoch,
+                    epochs=end,
+                    callbacks=[*callbacks, self, interrupt],
+                    **options,
+                )
             for name, values in done.history.items():
                 history.setdefault(name, []).extend(values)
             if self.epoch < epochs and not model.stop_training:

@@ -58,7 +58,7 @@ def test_a_pass_shows_every_sequence_once(built):
 def test_head_at_some_places_is_the_head_everywhere(built, architecture):
     batches = MaskedBatches(built, batch_size=3, steps=1)
     config = TINY | {"vocab_size": len(batches.vocabulary)}
-    bert, model = masked_language_model(config, architecture)
+    bert, model = masked_language_model(None, architecture, **config)
     whole = build_transformer_model(
         model=architecture, with_mlm="linear", return_keras_model=False, **config
     )
@@ -75,7 +75,7 @@ def test_same_losses_as_transformers(built, tmp_path, run_python, torch_python):
     keras.utils.set_random_seed(0)
     config = TINY | {"vocab_size": len(batches.vocabulary)}
     config |= {"dropout_rate": 0.0, "attention_dropout_rate": 0.0, "hidden_act": "gelu"}
-    bert, model = masked_language_model(config)
+    bert, model = masked_language_model(None, **config)
     save_pretrained(bert, tmp_path / "start", built / "vocab.txt")
     loss = keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction="mean_with_sample_weight"

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -215,6 +216,28 @@ def test_stop_training_at_an_epochs_end_is_for_good_unless_said_otherwise(whole,
     resume.fit(model, training.EPOCHS, [training.Losses(resume)], verbose=0)
     weights = [weight.tolist() for weight in model.get_weights()]
     equal({"losses": resume.notes["losses"], "weights": weights}, whole[0])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_in_a_destructor_is_not_lost(tmp_path):
+    """Python ignores what is raised there; the training stops at the next batch."""
+
+    class Dying:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    class Pressed(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.batch = batch
+            if batch == 1:
+                Dying()
+
+    model, batches = training.make_model(), training.make_batches()
+    pressed = Pressed()
+    with pytest.raises(KeyboardInterrupt):
+        Resume(tmp_path, batches).fit(model, 2, [pressed], verbose=0)
+    assert pressed.batch == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_finished_training_ends_with_the_averaged_weights_again(whole, states):
