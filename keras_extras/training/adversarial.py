@@ -251,7 +251,7 @@ class VAT(Regularization):
         weight: w; 1 by default.
         xi: ξ; 0.1 by default (in float32, much less drowns in rounding).
         iterations: of the power iteration; 1 by default.
-        seed: of d.
+        seed: of d, which depends on it and the optimizer's step alone; 0 by default.
         layer: name of the layer whose output is e; "Embedding-Token", as bert4keras names it.
 
     Source: Miyato et al., arXiv:1704.03976; kexue.fm/archives/7466.
@@ -266,7 +266,7 @@ class VAT(Regularization):
         weight: float = 1.0,
         xi: float = 0.1,
         iterations: int = 1,
-        seed: int | None = None,
+        seed: int = 0,
         layer: str = "Embedding-Token",
     ):
         super().__init__(epsilon, layer)
@@ -281,7 +281,8 @@ class VAT(Regularization):
             found = ops.log_softmax(read_logits(step.outputs_at(change)), axis=-1)
             return ops.sum(ops.exp(expected) * (expected - found), axis=-1)
 
-        direction = tf.random.normal(tf.shape(step.embeddings), seed=self.seed)
+        seed = tf.stack([self.seed, tf.cast(step.model.optimizer.iterations, "int32")])
+        direction = tf.random.stateless_normal(tf.shape(step.embeddings), seed)
         for _ in range(self.iterations):
             small = self.xi * unit_examples(direction)
             with tf.GradientTape() as tape:

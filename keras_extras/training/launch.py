@@ -5,8 +5,9 @@
 Every worker is a process that runs the script with its own TF_CONFIG, on free ports of the
 loopback interface; the script takes `get_strategy("multi_worker")` (or `"auto"`). Their output
 comes line by line behind their number. When one fails, the others are ended too, since they
-would wait for it forever; the exit code is then that of the first to fail. GPUs are not divided:
-every worker sees all that CUDA_VISIBLE_DEVICES shows to the launcher, unless the script sets it.
+would wait for it forever; the exit code is then that of the first to fail. GPUs are divided among
+the workers: those of CUDA_VISIBLE_DEVICES if that is set, else all that nvidia-smi lists; where
+there are fewer than workers, each worker sees all.
 """
 
 import argparse
@@ -36,17 +37,52 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES shows, or the numbers of all NVIDIA GPUs of this machine."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown is None:
+        command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return []
+        shown = answer.stdout.strip().replace("\n", ",")
+    names = [name.strip() for name in shown.split(",")]
+    return [name for name in names if name not in ("", "-1")]
+
+
+def shares(gpus: Sequence[str], workers: int) -> list[dict[str, str]]:
+    """What each worker's environment says of its GPUs; nothing if they do not suffice.
+
+    >>> shares(["0", "1", "2"], 2)
+    [{'CUDA_VISIBLE_DEVICES': '0,2'}, {'CUDA_VISIBLE_DEVICES': '1'}]
+    """
+    if len(gpus) < workers:
+        return [{}] * workers
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[i::workers])} for i in range(workers)]
+
+
 class Worker:
     """One process of the job, whose lines are printed behind its number."""
 
-    def __init__(self, index: int, addresses: Sequence[str], command: Sequence[str]):
+    def __init__(
+        self,
+        index: int,
+        addresses: Sequence[str],
+        command: Sequence[str],
+        variables: dict[str, str] | None = None,
+    ):
         self.index = index
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": list(addresses)}, "task": task}
-        environment = {"TF_CONFIG": json.dumps(config), "PYTHONUNBUFFERED": "1"}
+        environment = {
+            "TF_CONFIG": json.dumps(config),
+            "PYTHONUNBUFFERED": "1",
+            **(variables or {}),
+        }
         self.process = subprocess.Popen(
             [sys.executable, *command],
-            env=os.environ | environment,
+            env=os.environ | environment | (variables or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -112,8 +148,8 @@ def launch(command: Sequence[str], workers: int = 2) -> int:
     running: list[Worker] = []
     ended_by = signal.SIGTERM
     try:
-        for index in range(workers):
-            running.append(Worker(index, addresses, command))
+        for index, variables in enumerate(shares(visible_gpus(), workers)):
+            running.append(Worker(index, addresses, command, variables))
         while any(worker.process.poll() is None for worker in running):
             if any(worker.failure() for worker in running):
                 break

@@ -47,7 +47,8 @@ class Resume(keras.callbacks.Callback):
 
     A state is written under another name and then renamed, and the one before is kept. If the
     newest is damaged or belongs to another model or data, this is said and the one before is used.
-    If a state cannot be written (a full disk), this is said and the training goes on.
+    If a state cannot be written (a full disk), or its weights are not finite any more, this is said
+    and the training goes on.
 
     A callback that sets `model.stop_training` at an epoch's end (EarlyStopping) ends the training:
     `fit` does not go on from there, unless `resume.stopped = False` follows `load`. One that sets
@@ -230,6 +231,17 @@ class Resume(keras.callbacks.Callback):
         metrics = [to_numpy(v) for v in metric_variables(model)] if self.step else []
         if not self.writes:  # reading them may need all workers; writing does not
             return None
+        kept = f"the state in {self.last} remains" if self.last else "there is none yet"
+        broken = [
+            variable.path
+            for variable, array in zip(state_variables(model), variables, strict=True)
+            if variable.trainable and not np.isfinite(array).all()
+        ]
+        if broken:
+            message = f"WARNING: no state is saved of weights that are not finite ({broken[0]}"
+            message += f" and {len(broken) - 1} more" * (len(broken) > 1)
+            print(f"{message}); {kept}.", file=sys.stderr, flush=True)
+            return None
         about = {
             "format": FORMAT,
             "epoch": self.epoch,
@@ -248,7 +260,6 @@ class Resume(keras.callbacks.Callback):
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            kept = f"the state in {self.last} remains" if self.last else "there is none yet"
             message = f"WARNING: cannot save the training's state in {path} ({error}); {kept}."
             print(message, file=sys.stderr, flush=True)
             return None

@@ -84,6 +84,12 @@ def test_vat_finds_the_direction():
     check_vat(*train(VAT(weight=2.0, iterations=2, seed=1)))
 
 
+def test_vat_of_a_step_is_always_the_same():
+    """Random numbers come of seed and step, so that a resumed training draws the same."""
+    first, second = (train(VAT(seed=3)) for _ in range(2))
+    assert first[0] == second[0] != train(VAT(seed=4))[0]
+
+
 def check_vat(loss, moved):
     every = [divergent(signs) for signs in itertools.product((-1, 1), repeat=6)]
     formula = min(every, key=lambda f: abs(f(EMBEDDINGS, KERNEL) - loss))

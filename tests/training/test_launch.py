@@ -56,6 +56,14 @@ def test_every_worker_knows_all_and_itself(script, capfd):
         assert arguments == ["--epochs", "3"]
 
 
+@pytest.mark.parametrize("shown, seen", [("3,5,6,7", {"3,6", "5,7"}), ("4", {"4"}), ("-1", {"-1"})])
+def test_gpus_are_divided(script, capfd, monkeypatch, shown, seen):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    say = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    assert launch([script(say)], workers=2) == 0
+    assert {line[4:] for line in capfd.readouterr().out.splitlines()} == seen
+
+
 @pytest.mark.parametrize(
     "how, code, message",
     [("exit", 1, "Worker 1 ended with 1"), ("kill", 137, "Worker 1 was killed by SIGKILL")],

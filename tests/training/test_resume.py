@@ -121,6 +121,22 @@ def test_a_damaged_state_is_refused_and_the_one_before_used(states, whole, capsy
     assert "going on from" in said and "state-00002-00000008.npz" in said
 
 
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, capsys):
+    """The loss shows one step too late that an update went wrong."""
+
+    class Break(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 5:
+                self.model.weights[0].assign(np.full(self.model.weights[0].shape, np.nan))
+
+    model, batches = training.make_model(), training.make_batches()
+    resume = Resume(tmp_path, batches, save_every=2)
+    resume.fit(model, 1, [Break()], verbose=0)
+    said = capsys.readouterr().err
+    assert "not finite" in said and f"the state in {resume.last} remains" in said
+    assert [path.name[12:20] for path in sorted(tmp_path.iterdir())] == ["00000002", "00000004"]
+
+
 def test_foreign_states_are_refused_with_their_reasons(states):
     resume = Resume(states, training.make_batches())
     model = training.make_model(embedding=50)
