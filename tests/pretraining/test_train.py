@@ -148,6 +148,21 @@ def test_interrupted_and_resumed_is_uninterrupted(built, config, tmp_path, monke
         history = list(csv.DictReader(file))
     assert [int(row["step"]) for row in history] == [4, 8, 12]
     assert (parts / "curve.png").stat().st_size > 5000
+    goes_on_from_weights(built, whole / "model", tmp_path)
+
+
+def goes_on_from_weights(built, folder, tmp_path):
+    """Its weights and its dropout, if the corpus has its vocabulary."""
+    flags = ["--steps", "1", "--evaluate-every", "1", "--batch-size", "4"]
+    flags += ["--model", str(folder), "--learning-rate", "1e-9", "--output", str(tmp_path / "on")]
+    train.main([str(built), *flags])
+    further = tmp_path / "on/pretraining/model-seed0/model"
+    for ours, theirs in zip(weights_of(further), weights_of(folder), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    stored = [json.loads((at / "config.json").read_text("utf-8")) for at in (folder, further)]
+    assert stored[0] == stored[1]
+    with pytest.raises(SystemExit, match="has another vocabulary than"):
+        train.main([str(built), "--model", "keras-extras-mini", "--output", str(tmp_path)])
 
 
 @pytest.mark.parametrize(
