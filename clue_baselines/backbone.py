@@ -82,7 +82,10 @@ def is_pretrained(model: str) -> bool:
 
 def short_name(model: str) -> str:
     """What runs with this `--model` are called."""
-    return Path(SMALL_BERT if model == SCRATCH else model).name.removesuffix(".json")
+    path = Path(SMALL_BERT if model == SCRATCH else model)
+    if path.name == "model":  # of a pretraining: results/pretraining/<run>/model
+        path = path.resolve().parent
+    return path.name.removesuffix(".json")
 
 
 def model_folder(model: str) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_extras.vocabulary import load_vocab
 from pretraining.masking import mask_words
+from pretraining.sentence_order import SENTENCE_ENDS, exchange_segments
 
 __all__ = ["MaskedBatches"]
 
@@ -20,7 +21,10 @@ class MaskedBatches(keras.utils.PyDataset):
     An epoch is `steps` batches; a pass over the corpus takes as many epochs as it needs. Order and
     masks of step i depend on `seed` and i alone, so an interrupted training goes on with the batch
     that comes next (see `keras_extras.training.Resume`, which calls `set_epoch`). Without `steps`
-    an epoch is one pass in the corpus's order with the masks of `seed`, for evaluation.
+    every epoch is the same pass, for evaluation: the rows of each batch are spread evenly over all
+    of the part, so that the first batches stand for it.
+
+    With the order of sentences to be told, labels and weights are dicts of "words" and "order".
 
     Args:
         folder: made by `pretraining.corpus`.
@@ -29,6 +33,8 @@ class MaskedBatches(keras.utils.PyDataset):
         steps: batches per epoch. Default: one pass.
         seed: of order and masks. Default 0.
         rate: share of the tokens to predict. Default 0.15.
+        sentence_order: rows become two segments, half of them exchanged (see
+            `pretraining.sentence_order`). Default False.
 
     Raises:
         ValueError: the folder holds no corpus, or fewer sequences than a batch.
@@ -42,6 +48,7 @@ class MaskedBatches(keras.utils.PyDataset):
         steps: int | None = None,
         seed: int = 0,
         rate: float = 0.15,
+        sentence_order: bool = False,
     ):
         super().__init__()
         folder = Path(folder)
@@ -55,6 +62,7 @@ class MaskedBatches(keras.utils.PyDataset):
                 f"{folder} is no corpus ({error}); make one with python -m pretraining.corpus."
             ) from None
         self.batch_size, self.seed, self.rate = batch_size, seed, rate
+        self.sentence_order = sentence_order
         self.shuffle = steps is not None
         self.steps_per_pass = len(self.tokens) // batch_size
         if not self.steps_per_pass:
@@ -80,26 +88,29 @@ class MaskedBatches(keras.utils.PyDataset):
         step = self.batches[index]
         rows = np.sort(self.rows(step))
         rng = np.random.default_rng((self.seed, 1, step))
-        masked = mask_words(
-            np.asarray(self.tokens[rows]),
-            np.asarray(self.starts[rows]),
-            self.vocabulary["[MASK]"],
-            len(self.vocabulary),
-            SPECIAL,
-            rng,
-            self.rate,
-        )
-        inputs = masked.tokens, np.zeros_like(masked.tokens), masked.positions
-        return inputs, masked.labels, masked.weights
+        ids = self.vocabulary
+        tokens, starts = np.asarray(self.tokens[rows]), np.asarray(self.starts[rows])
+        segments = np.zeros(tokens.shape, "int32")
+        if self.sentence_order:
+            ends = [ids[token] for token in SENTENCE_ENDS if token in ids]
+            tokens, starts, segments, exchanged = exchange_segments(
+                tokens, starts, ends, ids["[SEP]"], rng
+            )
+        masked = mask_words(tokens, starts, ids["[MASK]"], len(ids), SPECIAL, rng, self.rate)
+        inputs = masked.tokens, segments, masked.positions
+        if not self.sentence_order:
+            return inputs, masked.labels, masked.weights
+        labels = {"words": masked.labels, "order": exchanged.astype("int32")}
+        weights = {"words": masked.weights, "order": np.ones(len(rows), "float32")}
+        return inputs, labels, weights
 
     def rows(self, step: int) -> np.ndarray:
         """Which sequences are in the batch of a step."""
         passes, place = divmod(step, self.steps_per_pass)
         if not self.shuffle:
-            order = np.arange(len(self.tokens))
-        else:
-            if self._order is None or self._order[0] != passes:
-                rng = np.random.default_rng((self.seed, 0, passes))
-                self._order = passes, rng.permutation(len(self.tokens))
-            order = self._order[1]
+            return np.arange(place, len(self.tokens), self.steps_per_pass)[: self.batch_size]
+        if self._order is None or self._order[0] != passes:
+            rng = np.random.default_rng((self.seed, 0, passes))
+            self._order = passes, rng.permutation(len(self.tokens))
+        order = self._order[1]
         return order[place * self.batch_size : (place + 1) * self.batch_size]

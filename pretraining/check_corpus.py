@@ -7,10 +7,12 @@ It reads the token ids that are trained on, not the text that they were made fro
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from keras_extras.tokenization import WordPieceTokenizer
 from keras_extras.vocabulary import load_vocab
 from pretraining.held_back import HeldBack, sentences_of
 
@@ -36,6 +38,13 @@ def find(corpus: Path, held_back: HeldBack) -> list[str]:
     return found + list(filter(None, [held_back.found_in(rest)]))
 
 
+def unseen(corpus: Path, sentences: Iterable[str]) -> int:
+    """How many of the sentences `find` cannot see: the vocabulary lacks some of their tokens."""
+    tokenizer = WordPieceTokenizer(corpus / "vocab.txt", do_lower_case=True)
+    lacking = (s for s in sentences if tokenizer.unknown_id in tokenizer.encode(s)[0])
+    return HeldBack(lacking).count
+
+
 def main(argv: list[str] | None = None):
     """Runs from the command line; exit code 1 if something was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -45,11 +54,14 @@ def main(argv: list[str] | None = None):
     )
     options = parser.parse_args(argv)
     try:
-        held_back = HeldBack(sentences_of(options.exclude))
+        sentences = list(sentences_of(options.exclude))
+        held_back = HeldBack(sentences)
         found = find(options.corpus, held_back)
+        hidden = unseen(options.corpus, sentences)
     except (OSError, ValueError) as error:
         sys.exit(f"ERROR: {error}")
     print(f"{len(found)} of {held_back.count} dev and test sentences stand in the training text.")
+    print(f"{hidden} of the {held_back.count} hold a token that the vocabulary lacks: unseen here.")
     for sentence in found[:10]:
         print(f"  {sentence}")
     sys.exit(bool(found))

@@ -2,10 +2,11 @@
 
     python -m pretraining.corpus texts/*.txt.xz --vocab vocab.txt --exclude CLUE --output corpus
 
-A text file (plain or .xz, UTF-8) holds one paragraph a line and a blank line between documents.
-Paragraphs in which a sentence of CLUE's dev or test files stands are left out. jieba says where
-words begin, for whole-word masking. Each file becomes a shard; a run that was interrupted goes on
-with the next one. At last rare tokens leave the vocabulary and the shards become
+A text file (plain or .xz, UTF-8) holds one paragraph a line and a blank line between documents;
+one of more than 200 paragraphs counts as several. Paragraphs in which a sentence of CLUE's dev or
+test files stands are left out. jieba says where words begin, for whole-word masking. Each file
+becomes a shard; a run that was interrupted goes on with the next one. At last rare tokens leave the
+vocabulary and the shards become
 
     train.tokens.npy, heldout.tokens.npy   (sequences, length) uint16
     train.starts.npy, heldout.starts.npy   (sequences, length) bool, first tokens of words
@@ -28,12 +29,15 @@ import numpy as np
 
 from keras_extras.tokenization import WordPieceTokenizer
 from keras_extras.vocabulary import load_vocab
-from pretraining.held_back import SPLITS, SUFFIXES, HeldBack, sentences_of
+from pretraining.held_back import SPLITS, SUFFIXES, HeldBack, normalize, sentences_of
 from pretraining.packing import DTYPES, PARTS, SPECIAL_TOKENS, finish, shard
 from pretraining.words import WordTokenizer
 
 DOCUMENTS_AT_ONCE = 200
-VERSION = 1  # of what stands in a shard
+SHORTEST_ROW = 8
+PARAGRAPHS = 200  # of a document; what follows is another one
+VERSION = 2  # of what stands in a shard
+COUNTS = {"documents": 0, "paragraphs": 0, "removed": 0, "tokens": 0}
 
 
 class CorpusError(Exception):
@@ -41,7 +45,7 @@ class CorpusError(Exception):
 
 
 def documents(path: Path) -> Iterator[list[str]]:
-    """Documents of a file: lists of paragraphs.
+    """Documents of a file: lists of up to `PARAGRAPHS` paragraphs.
 
     Raises:
         CorpusError: the file is not UTF-8, or a damaged .xz.
@@ -51,9 +55,10 @@ def documents(path: Path) -> Iterator[list[str]]:
     try:
         with opened(path, "rt", encoding="utf-8", newline="\n") as lines:
             for line in lines:
-                if line.strip():
+                blank = not line.strip()
+                if not blank:
                     paragraphs.append(line.strip())
-                elif paragraphs:
+                if paragraphs and (blank or len(paragraphs) == PARAGRAPHS):
                     yield paragraphs
                     paragraphs = []
     except (lzma.LZMAError, EOFError, UnicodeDecodeError, OSError) as error:
@@ -65,21 +70,18 @@ def documents(path: Path) -> Iterator[list[str]]:
 class Encoder:
     """What a worker process does with documents."""
 
-    def __init__(self, vocab: Path, exclude: Path | None, heldout: float):
+    def __init__(self, vocab: Path, held_back: HeldBack, heldout: float):
         tokenizer = WordPieceTokenizer(str(vocab), do_lower_case=True)
         self.words = WordTokenizer(tokenizer)
         self.separator = tokenizer.token_to_id("[SEP]")
-        self.held_back = HeldBack(sentences_of(exclude) if exclude else ())
-        self.heldout = heldout
+        self.held_back, self.heldout = held_back, heldout
 
     def __call__(self, texts: list[list[str]]) -> tuple[dict, dict]:
         """Arrays by (part, kind), in which `[SEP]` ends every document; and counts."""
         streams = {(part, kind): [] for part in PARTS for kind in DTYPES}
-        counts = {"documents": len(texts), "paragraphs": 0, "removed": 0, "tokens": 0}
+        counts = {**COUNTS, "documents": len(texts)}
         for paragraphs in texts:
-            kept = [text for text in paragraphs if not self.held_back.found_in(text)]
-            if self.held_back.found_in("".join(kept)):  # across two paragraphs
-                kept = []
+            kept = self.without_held_back(paragraphs)
             counts["paragraphs"] += len(paragraphs)
             counts["removed"] += len(paragraphs) - len(kept)
             encoded = [pair for pair in map(self.words.encode, kept) if len(pair[0])]
@@ -95,6 +97,18 @@ class Encoder:
             if arrays
         }
         return joined, counts
+
+    def without_held_back(self, paragraphs: list[str]) -> list[str]:
+        """Those paragraphs in which no sentence to hold back stands, or a part of one."""
+        kept = [text for text in paragraphs if not self.held_back.found_in(text)]
+        while True:
+            normal = [normalize(text) for text in kept]
+            span = self.held_back.span_in("".join(normal))
+            if span is None:
+                return kept
+            ends = np.cumsum([len(text) for text in normal])
+            first, last = np.searchsorted(ends, [span[0], span[1] - 1], side="right")
+            del kept[first : last + 1]
 
     def is_held_out(self, paragraphs: list[str]) -> bool:
         """Whether a document is for evaluation; depends on its text alone."""
@@ -124,13 +138,13 @@ def write_shard(path: Path, folder: Path, name: str, pool: ProcessPoolExecutor) 
     files = {(part, kind): shard(folder, name, part, kind) for part in PARTS for kind in DTYPES}
     temporary = {place: file.with_name(file.name + ".tmp") for place, file in files.items()}
     opened = {place: file.open("wb") for place, file in temporary.items()}
-    total: dict[str, int] = {}
+    total = dict(COUNTS)
     bar = tqdm(desc=path.name, unit=" tokens", unit_scale=True)
     try:
         for joined, counts in in_order(pool, chunks(documents(path), DOCUMENTS_AT_ONCE)):
             for place, array in joined.items():
                 array.tofile(opened[place])
-            total = {key: total.get(key, 0) + n for key, n in counts.items()}
+            total = {key: total[key] + n for key, n in counts.items()}
             bar.update(counts["tokens"])
     finally:
         bar.close()
@@ -184,25 +198,26 @@ def build(options: argparse.Namespace) -> dict:
         raise CorpusError(f"{options.vocab} lacks {', '.join(lacking)}.")
     if len(vocab) > 2**16:
         raise CorpusError(f"{options.vocab} has {len(vocab)} tokens; 65536 is the most.")
-    if options.exclude:
-        next(sentences_of(options.exclude))  # complains here, not in the worker processes
+    held_back = HeldBack(sentences_of(options.exclude) if options.exclude else ())
     names = [path.name.split(".")[0] for path in options.texts]
     if len(set(names)) < len(names):
         raise CorpusError("Two text files have the same name up to the first dot; rename one.")
     shards = options.output / "shards"
     shards.mkdir(parents=True, exist_ok=True)
-    settings = options.vocab, options.exclude, options.heldout
+    encoder = options.vocab, held_back, options.heldout
     files = {}
-    with ProcessPoolExecutor(options.processes, None, _start_worker, settings) as pool:
+    with ProcessPoolExecutor(options.processes, None, _start_worker, encoder) as pool:
         for path, name in zip(options.texts, names, strict=True):
             about = shards / f"{name}.json"
-            mark = fingerprint(path, *settings)
+            mark = fingerprint(path, options.vocab, options.exclude, options.heldout)
             done = json.loads(about.read_text()) if about.is_file() else {}
             if done.get("fingerprint") != mark:
                 about.unlink(missing_ok=True)
                 done = {"fingerprint": mark, **write_shard(path, shards, name, pool)}
                 write_json(about, done)
             files[path.name] = {k: v for k, v in done.items() if k != "fingerprint"}
+    finished = options.output / "corpus.json"
+    finished.unlink(missing_ok=True)  # it belongs to the arrays that are replaced now
     content = {
         "files": files,
         "length": options.length,
@@ -210,7 +225,7 @@ def build(options: argparse.Namespace) -> dict:
         "dev_and_test_removed": bool(options.exclude),
         **finish(shards, names, options),
     }
-    write_json(options.output / "corpus.json", content)
+    write_json(finished, content)
     return content
 
 
@@ -227,7 +242,11 @@ def show(content: dict):
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Command line."""
+    """Command line.
+
+    Raises:
+        CorpusError: a value makes no sense.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -241,7 +260,14 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--heldout", type=float, default=0.005, help="share of documents for evaluation (0.005)"
     )
     parser.add_argument("--processes", type=int, help="worker processes (one per core)")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.length < SHORTEST_ROW:
+        raise CorpusError(f"--length must be at least {SHORTEST_ROW}: [CLS], [SEP] and some text.")
+    if not 0 <= options.heldout < 1:
+        raise CorpusError("--heldout must be at least 0 and less than 1.")
+    if options.rare < 0:
+        raise CorpusError("--rare must not be negative.")
+    return options
 
 
 def main(argv: list[str] | None = None):

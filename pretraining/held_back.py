@@ -47,11 +47,17 @@ class HeldBack:
 
     def found_in(self, text: str) -> str | None:
         """The first of the sentences that stands in a text, or None."""
-        text, starts = normalize(text), self._by_start
-        for i in range(len(text) - SHORTEST + 1):
-            for sentence in starts.get(text[i : i + SHORTEST], ()):
-                if text.startswith(sentence, i):
-                    return sentence
+        text = normalize(text)
+        span = self.span_in(text)
+        return text[slice(*span)] if span else None
+
+    def span_in(self, normal: str) -> tuple[int, int] | None:
+        """Where in a normalised text the first of the sentences begins and ends, or None."""
+        starts = self._by_start
+        for i in range(len(normal) - SHORTEST + 1):
+            for sentence in starts.get(normal[i : i + SHORTEST], ()):
+                if normal.startswith(sentence, i):
+                    return i, i + len(sentence)
         return None
 
 
@@ -59,21 +65,35 @@ def sentences_of(folder: Path) -> Iterator[str]:
     """All sentences of the dev and test files (JSON, JSON lines, TSV) under a folder.
 
     Raises:
-        ValueError: there is no such file.
+        ValueError: there is no such file, or one cannot be read.
     """
     found = False
     for path in sorted(folder.rglob("*")):
         if path.suffix in SUFFIXES and any(name in path.stem for name in SPLITS):
             found = True
-            for text in texts_of(path):
-                yield from SENTENCE_END.split(text)
+            try:
+                for text in texts_of(path):
+                    yield from sentences_in(text)
+            except ValueError as error:
+                raise ValueError(f"{path} cannot be read ({error}).") from None
     if not found:
         raise ValueError(f"{folder} holds no dev or test file; --exclude names CLUE's data folder.")
 
 
+def sentences_in(text: str) -> list[str]:
+    """The sentences of a text, or all of it as one if none has `SHORTEST` letters.
+
+    >>> sentences_in("举目四海！五州亲，怎么对？")
+    ['举目四海！五州亲，怎么对？']
+    """
+    sentences = SENTENCE_END.split(text)
+    long_enough = any(len(normalize(sentence)) >= SHORTEST for sentence in sentences)
+    return sentences if long_enough else [text]
+
+
 def texts_of(path: Path) -> Iterator[str]:
     """All strings of a file."""
-    content = path.read_text(encoding="utf-8")
+    content = path.read_text(encoding="utf-8-sig")
     if path.suffix != ".json":
         for line in content.split("\n"):
             yield from line.split("\t")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from keras_extras.tokenization import WordPieceTokenizer
-from keras_extras.vocabulary import is_cjk
+from keras_extras.vocabulary import is_cjk, is_punctuation
 
 __all__ = ["WordTokenizer", "words_of"]
 
@@ -17,7 +17,7 @@ def words_of(text: str) -> Iterator[str]:
     """jieba's words; what it cuts inside a word of letters is glued again.
 
     jieba knows ASCII letters and takes others one by one, which would change the word pieces of
-    "naïve" or "привет".
+    "naïve", "привет" or "37℃".
 
     >>> list(words_of("北京大学的naïve学生"))
     ['北京大学', '的', 'naïve', '学生']
@@ -37,8 +37,9 @@ def words_of(text: str) -> Iterator[str]:
 
 
 def in_word(character: str) -> bool:
-    """Whether WordPiece sees a letter, a digit or an accent, not an ideograph."""
-    return not is_cjk(character) and unicodedata.category(character)[0] in "LNM"
+    """Whether WordPiece cuts no word here: no space, punctuation or ideograph."""
+    space = character in "\n\r\t" or unicodedata.category(character)[0] == "Z"
+    return not (space or is_cjk(character) or is_punctuation(character))
 
 
 class WordTokenizer:

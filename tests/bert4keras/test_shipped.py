@@ -61,6 +61,14 @@ def test_it_is_small_and_complete():
     assert sum(files.values()) <= 12e6
 
 
+def test_it_comes_before_a_local_folder_of_its_name(tmp_path, monkeypatch):
+    (tmp_path / NAME).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert checkpoints.resolve(NAME).config_path == str(FOLDER / "config.json")
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
+        checkpoints.resolve(f"./{NAME}")
+
+
 def test_it_has_read_chinese(model):
     tokens, places, answers = masked()
     logits = model.predict([tokens, np.zeros_like(tokens)], verbose=0)

@@ -29,6 +29,7 @@ def test_positions_are_decomposed_for_longer_texts(pretrained):
 
 def test_short_names():
     named = {"scratch": "bert_small", "a/tiny.json": "tiny", "a/bert-v1.5": "bert-v1.5"}
+    named |= {"results/pretraining/tiny-seed0/model": "tiny-seed0"}
     assert {model: backbone.short_name(model) for model in named} == named
 
 

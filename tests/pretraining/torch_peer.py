@@ -1,13 +1,13 @@
-"""Losses of transformers' BertForMaskedLM: ``torch_peer.py model_folder batches.npz out.npz``."""
+"""Losses of transformers' masked LM: ``torch_peer.py model_folder batches.npz out.npz``."""
 
 import sys
 
 import numpy as np
 import torch
-from transformers import BertForMaskedLM
+from transformers import AutoModelForMaskedLM
 
 folder, path, result = sys.argv[1:]
-model = BertForMaskedLM.from_pretrained(folder)
+model = AutoModelForMaskedLM.from_pretrained(folder)
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-6)
 losses = []
 for batch in np.load(path).values():

@@ -39,7 +39,8 @@ def open_checkpoint(path, architecture: str | None = None) -> Checkpoint:
             a ``tf_model.h5`` of transformers;
             an index ``*.index.json`` of sharded files;
             a directory that holds one of these;
-            ``"keras-extras-mini"``, a small model that comes with this package;
+            ``"keras-extras-mini"``, a small model that comes with this package, also where a
+            folder here has that name (which is ``"./keras-extras-mini"``);
             a Hugging Face hub id (``"hfl/chinese-roberta-wwm-ext"``; ``HF_ENDPOINT`` and the
             offline cache are honoured); or a ``Checkpoint`` or a dict of arrays, for convenience.
         architecture: which names the caller expects where the files leave it open: ``"mt5"`` and
@@ -74,8 +75,10 @@ def open_checkpoint(path, architecture: str | None = None) -> Checkpoint:
 
 
 def locate(path) -> str:
-    """The weight file (or TensorFlow prefix) of a path, a directory, a shipped model or hub id."""
+    """The weight file (or TensorFlow prefix) of a shipped model, a directory, a path or hub id."""
     path = os.path.expanduser(os.fspath(path))
+    if path in shipped():
+        return _in_directory(str(SHIPPED / path))
     if os.path.isdir(path):
         return _in_directory(path)
     prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
@@ -93,8 +96,6 @@ def locate(path) -> str:
             f"{prefix}.data-* is there, but {prefix}.index is not: a TensorFlow checkpoint "
             "consists of both files. Copy the missing one beside it."
         )
-    if path in shipped():
-        return _in_directory(str(SHIPPED / path))
     from keras_extras.bert4keras.checkpoints import hub
 
     if hub.is_repository_id(path):
@@ -136,8 +137,8 @@ class Model(NamedTuple):
 
 
 def resolve(path) -> Model:
-    """The configuration and the weights in a directory, of a model that comes with this package,
-    or of a Hugging Face hub id (which is fetched).
+    """The configuration and the weights of a model that comes with this package (whose name comes
+    before a folder's of the same), in a directory, or of a Hugging Face hub id (which is fetched).
 
     The configuration is ``config.json``, or else the only ``*config*.json`` (Google's
     ``bert_config.json``).
@@ -146,7 +147,7 @@ def resolve(path) -> Model:
         FileNotFoundError: one of them is missing.
     """
     path = os.path.expanduser(os.fspath(path))
-    if not os.path.isdir(path):
+    if path in shipped() or not os.path.isdir(path):
         path = os.path.dirname(locate(path))
     weights = _in_directory(path)
     config = os.path.join(path, "config.json")
