@@ -41,7 +41,7 @@ BASES = {
         ", beta1 0.9, not factored",
     ),
     "lion": Base("Lion", optimizers.Lion, 5e-5, {}),
-    "tiger": Base("Tiger", optimizers.Tiger, 1e-3, {}),
+    "tiger": Base("Tiger", optimizers.Tiger, 1e-3, {}, ", relative decay 0.01"),
 }
 
 
@@ -186,22 +186,31 @@ def knots(text: str, updates: int) -> dict[int, float]:
 
     >>> knots("500:1,5000:0.1", 9000)
     {500: 1.0, 5000: 0.1}
-    >>> knots("10%:1,100%:0", 9000)
-    {900: 1.0, 9000: 0.0}
+    >>> knots("0%:1,10%:1,100%:0", 9000)
+    {0: 1.0, 900: 1.0, 9000: 0.0}
     """
     try:
         pairs = [knot.split(":") for knot in text.split(",")]
-        return {step_of(step, updates): float(factor) for step, factor in pairs}
+        found = {step_of(step, updates): float(factor) for step, factor in pairs}
     except ValueError:
         raise DataError(
             f"--lr-schedule {text}: not a list of STEP:FACTOR such as 500:1,5000:0.1 or "
             "10%:1,100%:0."
         ) from None
+    if updates > 1 and len(found) < len(pairs):  # of a single update only the factor at 0 counts
+        raise DataError(
+            f"--lr-schedule {text}: two of its steps are the same one of {updates} updates; train "
+            "longer, or give fewer."
+        )
+    return found
 
 
 def step_of(text: str, updates: int) -> int:
-    """A number of updates; a share in % is at least 1."""
-    return max(1, round(float(text[:-1]) / 100 * updates)) if text[-1:] == "%" else int(text)
+    """A number of updates; a share in % above 0 is at least 1."""
+    if text[-1:] != "%":
+        return int(text)
+    share = float(text[:-1]) / 100
+    return max(1, round(share * updates)) if share > 0 else round(share * updates)
 
 
 def layer_rates(decay: float, layers: int) -> dict[str, float]:
@@ -218,9 +227,9 @@ def layer_rates(decay: float, layers: int) -> dict[str, float]:
 
 @contextlib.contextmanager
 def averaged_weights(optimizer: keras.optimizers.Optimizer):
-    """Inside, the model has the averaged weights, if the optimizer keeps any."""
+    """Inside, the model has the averaged weights, if the optimizer has any (after an update)."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if not isinstance(optimizer, ExponentialMovingAverage):
+    if not isinstance(optimizer, ExponentialMovingAverage) or not optimizer.has_averages:
         yield
         return
     optimizer.apply_ema_weights()

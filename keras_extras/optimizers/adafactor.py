@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_extras.optimizers.selecting import check_patterns, select
+from keras_extras.optimizers.checking import require
+from keras_extras.optimizers.selecting import check_patterns, matrix_of, select
 from keras_extras.optimizers.sparse import to_dense
 from keras_extras.optimizers.state import OptimizerState, working_dtype
 
@@ -89,6 +90,7 @@ class AdaFactor(OptimizerState, keras.optimizers.Optimizer):
         if learning_rate is None:
             learning_rate = AdaFactorSchedule(1.0 if multiply_by_parameter_scale else 0.05)
         super().__init__(learning_rate=learning_rate, **kwargs)
+        require(0 <= beta1 < 1, "`beta1`", "in [0, 1)", beta1)
         self.beta1 = beta1
         self.beta2 = beta2
         self.epsilon1 = epsilon1
@@ -149,7 +151,8 @@ class AdaFactor(OptimizerState, keras.optimizers.Optimizer):
             update = ops.convert_to_tensor(momentum)
         rate = ops.cast(learning_rate, dtype)
         if self.multiply_by_parameter_scale and not self._not_scaled[index]:
-            rate = rate * ops.maximum(rms(ops.cast(variable, dtype)), self.epsilon2)
+            size = rms(ops.cast(matrix_of(variable), dtype))
+            rate = rate * ops.maximum(size, self.epsilon2)
         self.assign_sub(variable, rate * update)
 
     def _second_moment(self, index, gradient, variable):

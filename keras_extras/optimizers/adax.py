@@ -5,6 +5,7 @@ import math
 import keras
 from keras import ops
 
+from keras_extras.optimizers.checking import require
 from keras_extras.optimizers.sparse import to_dense
 from keras_extras.optimizers.state import OptimizerState
 
@@ -33,7 +34,7 @@ class AdaX(OptimizerState, keras.optimizers.Optimizer):
         **kwargs: what all Keras optimizers take, such as `clipnorm` and `weight_decay`.
 
     Raises:
-        ValueError: if `beta_2` is not positive.
+        ValueError: if `beta_1` is not in [0, 1) or `beta_2` not positive.
 
     Source: Li et al., arXiv 2004.09740; kexue.fm/archives/7387.
 
@@ -53,6 +54,7 @@ class AdaX(OptimizerState, keras.optimizers.Optimizer):
         **kwargs,
     ):
         super().__init__(learning_rate=learning_rate, **kwargs)
+        require(0 <= beta_1 < 1, "`beta_1`", "in [0, 1)", beta_1)
         if not beta_2 > 0:
             raise ValueError(f"`beta_2` of AdaX must be positive (1e-4 is usual), got {beta_2}.")
         self.beta_1 = beta_1

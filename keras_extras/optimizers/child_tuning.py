@@ -7,9 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras.optimizers.checking import require
 from keras_extras.optimizers.draws import integers, uniform
 from keras_extras.optimizers.extending import Extension, dense, extend
 from keras_extras.optimizers.fisher import fisher_information, largest
+from keras_extras.optimizers.keras_seams import stored_value
 from keras_extras.optimizers.selecting import check_patterns, select
 from keras_extras.optimizers.sparse import to_dense
 
@@ -43,8 +45,7 @@ class ChildTuning(Extension):
             raise ValueError(
                 f"`child_tuning_mode` must be one of {MODES}, but got {child_tuning_mode!r}."
             )
-        if not 0 < reserve_p <= 1:
-            raise ValueError(f"`reserve_p` must be in (0, 1], but got {reserve_p}.")
+        require(0 < reserve_p <= 1, "`reserve_p`", "in (0, 1]", reserve_p)
         self.child_tuning_mode = child_tuning_mode
         self.reserve_p = reserve_p
         self._child_patterns = (
@@ -88,10 +89,14 @@ class ChildTuning(Extension):
             importance: an array for each variable that the optimizer was built with.
 
         Raises:
-            ValueError: if the mode is not `"D"`.
+            ValueError: if the mode is not `"D"`, or the optimizer is not built.
         """
         if self.child_tuning_mode != "D":
             raise ValueError("Only child_tuning_mode='D' has a fixed child network.")
+        if not self.built:
+            raise ValueError(
+                "Call optimizer.build(model.trainable_variables) before set_child_network()."
+            )
         pairs = zip(importance, self._child_masks, strict=True)
         chosen = [(np.asarray(values), mask) for values, mask in pairs if mask is not None]
         masks = largest([values for values, _ in chosen], self.reserve_p)
@@ -101,9 +106,18 @@ class ChildTuning(Extension):
 
     def load_own_variables(self, store):
         super().load_own_variables(store)
-        if self.child_tuning_mode == "D" and self.built:
-            masks = [mask for mask in self._child_masks if mask is not None]
-            self._child_known = any(ops.convert_to_numpy(mask).any() for mask in masks)
+        self._child_known = self._has_child()
+
+    def set_weights(self, weights):
+        super().set_weights(weights)
+        self._child_known = self._has_child()
+
+    def _has_child(self) -> bool:
+        """Whether the masks choose a weight; `False` where they cannot be read."""
+        if self.child_tuning_mode != "D" or not self.built:
+            return False
+        values = [stored_value(mask) for mask in self._child_masks if mask is not None]
+        return any(value is not None and value.any() for value in values)
 
     def transform_gradient(self, gradient, variable):
         if self.child_tuning_mode != "update" and self._masked[self.index_of(variable)]:
@@ -120,6 +134,7 @@ class ChildTuning(Extension):
 
     def _scaled_mask(self, variable, dtype):
         if self.child_tuning_mode == "D":
+            self._child_known = self._child_known or self._has_child()
             if not self._child_known:
                 raise ValueError(
                     "child_tuning_mode='D' needs to know which weights to change: call "

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_extras.optimizers.checking import require
 from keras_extras.optimizers.extending import Extension, extend
 
 
@@ -21,8 +22,7 @@ class ExponentialMovingAverage(Extension):
             raise ValueError(
                 "Keras' `use_ema` and this extension both average the weights; use only one."
             )
-        if not 0 <= ema_momentum < 1:
-            raise ValueError(f"`ema_momentum` must be in [0, 1), but got {ema_momentum}.")
+        require(0 <= ema_momentum < 1, "`ema_momentum`", "in [0, 1)", ema_momentum)
         self.ema_momentum = ema_momentum
         self._swap = WeightSwap()
 
@@ -38,8 +38,21 @@ class ExponentialMovingAverage(Extension):
         difference = average - ops.cast(variable, average.dtype)
         self.assign_sub(average, (1.0 - self.ema_momentum) * difference)
 
+    @property
+    def has_averages(self) -> bool:
+        """Whether there was an update, so that there is something to apply."""
+        return self.built and int(ops.convert_to_numpy(self.iterations)) > 0
+
+    @property
+    def averages_in_place(self) -> bool:
+        """Whether the averages stand in the model, and its weights aside."""
+        return self._swap.old is not None
+
     def apply_ema_weights(self, bias_correction: bool = True) -> None:
         """Keep the model's weights aside and put the averages in their place.
+
+        Keras applies a variable's constraint after the update that is averaged; so it is applied to
+        the average, too.
 
         Args:
             bias_correction: divide by 1 − m^t, t being the number of updates.
@@ -47,13 +60,16 @@ class ExponentialMovingAverage(Extension):
         Raises:
             RuntimeError: if there is no average yet, or the averages are already in place.
         """
-        updates = int(ops.convert_to_numpy(self.iterations))
-        if not self.built or updates == 0:
+        if not self.has_averages:
             raise RuntimeError("There are no averaged weights before the first update.")
+        updates = int(ops.convert_to_numpy(self.iterations))
         scale = 1.0 - self.ema_momentum**updates if bias_correction else 1.0
-        pairs = zip(self._trainable_variables, self._averages, strict=True)
-        pairs = [(weight, average) for weight, average in pairs if average is not None]
-        self._swap.put([(w, ops.convert_to_numpy(average) / scale) for w, average in pairs])
+        values = []
+        for weight, average in zip(self._trainable_variables, self._averages, strict=True):
+            if average is not None:
+                value = ops.convert_to_numpy(average) / scale
+                values.append((weight, constrained(weight, value)))
+        self._swap.put(values)
 
     def reset_old_weights(self) -> None:
         """Put back the weights that `apply_ema_weights` kept aside.
@@ -65,6 +81,11 @@ class ExponentialMovingAverage(Extension):
 
     def get_config(self):
         return {**super().get_config(), "ema_momentum": self.ema_momentum}
+
+
+def constrained(variable, value):
+    """`value` under the constraint of `variable`, if it has one."""
+    return value if variable.constraint is None else variable.constraint(value)
 
 
 class WeightSwap:
@@ -95,25 +116,44 @@ class WeightSwap:
 class EvaluateWithAveragedWeights(keras.callbacks.Callback):
     """Evaluate on the averaged weights, in `fit`'s validation and in `evaluate`.
 
-    Put it before callbacks that save the best model only if they do so at the end of an epoch from
-    the current weights: after the evaluation the weights are those of training again.
+    Before the first update there is nothing to average, and the weights are evaluated as they are.
+    After an evaluation the weights are those of training again; those that an interrupted one left
+    behind are put back when the next training or evaluation begins.
+
+    So callbacks that save a model after an epoch, such as `ModelCheckpoint`, save the weights of
+    training, wherever they stand in the list. To save averaged ones, call
+
+        optimizer.apply_ema_weights()
+        model.save_weights("averaged.weights.h5")
+        optimizer.reset_old_weights()
+
+    after `fit` or in the `on_epoch_end` of a callback of your own.
 
     Args:
         bias_correction: as in `apply_ema_weights`.
 
     Raises:
-        ValueError: when evaluating, if the model's optimizer keeps no averages.
+        ValueError: if the model's optimizer keeps no averages.
     """
 
     def __init__(self, bias_correction: bool = True):
         super().__init__()
         self.bias_correction = bias_correction
 
+    def on_train_begin(self, logs=None):
+        self._put_back()
+
     def on_test_begin(self, logs=None):
-        self._optimizer().apply_ema_weights(self.bias_correction)
+        self._put_back()
+        if self._optimizer().has_averages:
+            self._optimizer().apply_ema_weights(self.bias_correction)
 
     def on_test_end(self, logs=None):
-        self._optimizer().reset_old_weights()
+        self._put_back()
+
+    def _put_back(self):
+        if self._optimizer().averages_in_place:
+            self._optimizer().reset_old_weights()
 
     def _optimizer(self):
         optimizer = self.model.optimizer

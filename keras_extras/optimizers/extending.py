@@ -13,6 +13,9 @@ Every extension is a mixin derived from `Extension` that overrides some of the p
     θ ← θ − u
     after_update(θ)                      innermost extension first
 
+For a variable without a gradient only `before_update` and `after_update` are called: it stays what
+it is, but averages and slow weights go on.
+
 So `LR(WeightDecay(Adam))` scales Adam's step and the decay, `WeightDecay(LR(Adam))` scales only
 Adam's step. Three things have their place whatever the order in which they were applied: gradient
 accumulation stands before everything, low rank acts directly on the base optimizer (it replaces
@@ -89,12 +92,19 @@ class Extension(KerasSeams, OptimizerState):
     def after_update(self, variable):
         """What follows once `variable` has its new value."""
 
-    def update_step(self, gradient, variable, learning_rate):
+    def whole_update(self, gradient, variable, learning_rate):
+        """The update u of θ ← θ − u: from the gradient through all extensions."""
         own_gradient = self.transform_gradient(gradient, variable)
         update = self.base_update(own_gradient, variable, learning_rate)
-        update = self.transform_update(update, gradient, variable, learning_rate)
+        return self.transform_update(update, gradient, variable, learning_rate)
+
+    def update_step(self, gradient, variable, learning_rate):
+        update = None
+        if gradient is not None:
+            update = self.whole_update(gradient, variable, learning_rate)
         self.before_update(variable)
-        self.assign_sub(variable, update)
+        if update is not None:
+            self.assign_sub(variable, update)
         self.after_update(variable)
 
     def assign_if(self, condition, variable, value):

@@ -16,7 +16,7 @@ def fisher_information(model: keras.Model, dataset: Iterable) -> list[np.ndarray
             arrays whose first axis is the batch. Gradients are taken sample by sample.
 
     Returns:
-        An array for each of `model.trainable_variables`.
+        An array for each of `model.trainable_variables`; zeros where the loss does not reach.
 
     Raises:
         ValueError: if the dataset is empty.
@@ -45,7 +45,7 @@ def largest(values: Sequence[np.ndarray], share: float) -> list[np.ndarray]:
     [array([False,  True]), array([[ True, False]])]
     """
     flat = np.concatenate([v.ravel() for v in values])
-    count = int(np.ceil(share * flat.size))
+    count = int(np.ceil(round(share * flat.size, 9)))  # 0.07·100 is 7.000000000000001
     mask = np.zeros(flat.size, bool)
     mask[np.argsort(-flat, kind="stable")[:count]] = True
     parts = np.split(mask, np.cumsum([v.size for v in values])[:-1])
@@ -63,7 +63,8 @@ def _gradient_function(model):
         def step(x, y):
             with tf.GradientTape() as tape:
                 loss = model.compute_loss(x, y, model(x, training=False))
-            gradients = tape.gradient(loss, [v.value for v in variables])
+            values = [v.value for v in variables]
+            gradients = tape.gradient(loss, values, unconnected_gradients="zero")
             return [tf.convert_to_tensor(g) for g in gradients]
 
         return lambda x, y: [g.numpy() for g in step(x, y)]
@@ -82,6 +83,8 @@ def _gradient_function(model):
     def step(x, y):
         model.zero_grad()
         model.compute_loss(x, y, model(x, training=False)).backward()
-        return [v.value.grad.detach().cpu().numpy() for v in variables]
+        grads = [v.value.grad for v in variables]
+        pairs = zip(variables, grads, strict=True)
+        return [np.zeros(v.shape) if g is None else g.detach().cpu().numpy() for v, g in pairs]
 
     return step

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_extras.optimizers.extending import Extension, extend
-from keras_extras.optimizers.keras_seams import CountsUpdates
+from keras_extras.optimizers.keras_seams import CountsUpdates, assignments_where
 
 
 @keras.saving.register_keras_serializable(package="keras_extras")
@@ -35,9 +35,21 @@ class GradientAccumulation(Extension, CountsUpdates):
 
     def prepare_gradients(self, gradients, variables):
         gradients = super().prepare_gradients(gradients, variables)
-        sums = [self._gradient_sums[self.index_of(variable)] for variable in variables]
+        indices = [self.index_of(variable) for variable in variables]
+        pairs = zip(indices, gradients, strict=True)
+        self._absent_now = {index for index, gradient in pairs if gradient is None}
+        sums = [self._gradient_sums[index] for index in indices]
         self.accumulate(sums, gradients, restart=self._iterations % self.micro_batches == 0)
         return [ops.divide(total, self.micro_batches) for total in sums]
+
+    def whole_update(self, gradient, variable, learning_rate):
+        if self.index_of(variable) not in self._absent_now:
+            return super().whole_update(gradient, variable, learning_rate)
+        # In the last micro-batch it had no gradient. Had it one in another, the mean is not zero.
+        had_one = ops.any(ops.not_equal(gradient, 0))
+        with assignments_where(had_one):
+            update = super().whole_update(gradient, variable, learning_rate)
+        return ops.where(had_one, update, ops.zeros_like(update))
 
     def get_config(self):
         return {**super().get_config(), "grad_accum_steps": self.micro_batches}
@@ -48,9 +60,10 @@ def extend_with_gradient_accumulation(BaseOptimizer: type, name: str | None = No
 
     The update follows the k-th micro-batch, and equals that of one batch with all their samples if
     the loss is a mean over samples and the micro-batches are equally large (and without batch
-    normalization). Clipping, schedules, bias corrections, slow and averaged weights and
-    `optimizer.iterations` see updates only, wherever the accumulation stands in a tower. The new
-    class takes `grad_accum_steps` (k, default 2).
+    normalization). A variable that has a gradient in some of the micro-batches takes part; one that
+    has none in all of them stays what it is. Clipping, schedules, bias corrections, slow and
+    averaged weights and `optimizer.iterations` see updates only, wherever the accumulation stands
+    in a tower. The new class takes `grad_accum_steps` (k, default 2).
 
     `Tiger` accumulates by itself and needs no memory for it, `Tiger(grad_accum_steps=k)`, but then
     nothing else can extend it; extended, it sees the mean as any other base does.

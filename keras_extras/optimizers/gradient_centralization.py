@@ -54,7 +54,9 @@ def extend_with_gradient_centralization(BaseOptimizer: type, name: str | None = 
 
     g ← g − mean_in(g), for variables with two axes or more; the sum of the weights that lead to an
     output then stays what it was (under SGD). An embedding's rows are no inputs of a sum: exclude
-    it, which also keeps its gradient sparse. The new class takes
+    it, which also keeps its gradient sparse. Kernels of `EinsumDense`, and so those of query, key
+    and value in Keras' `MultiHeadAttention`, may have several axes of outputs, of which only the
+    last is seen as such: exclude them, too. The new class takes
     `exclude_from_gradient_centralization` (regular expressions searched in the variables' paths,
     default none).
 

@@ -6,11 +6,15 @@ decay that goes through the same transformations as the rest of the update. All 
 here. Tried with Keras 3.15; `tests/optimizers/test_keras_seams.py` fails when a name moves.
 """
 
+import contextlib
 import threading
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_extras.optimizers.checking import whole_number
+from keras_extras.optimizers.selecting import matrix_of
 from keras_extras.optimizers.sparse import combine_repeated_rows, to_dense
 from keras_extras.optimizers.state import working_dtype
 
@@ -23,6 +27,7 @@ PRIVATE_NAMES = (
     "_get_current_learning_rate",
     "_get_variable_index",
     "_iterations",
+    "_overwrite_variable_with_gradient",
     "_trainable_variables",
     "_use_weight_decay",
 )
@@ -33,10 +38,7 @@ def on_tensorflow() -> bool:
 
 
 class Gate(threading.local):
-    """The condition under which assignments hold between the start of a step and its update.
-
-    Nadam assigns to its state there, where `ops.cond` does not stand yet. Replicas are threads.
-    """
+    """The condition under which the assignments of optimizers hold. Replicas are threads."""
 
     condition = None
 
@@ -44,11 +46,22 @@ class Gate(threading.local):
 GATE = Gate()
 
 
+@contextlib.contextmanager
+def assignments_where(condition):
+    """Within it, what an optimizer assigns holds only where `condition` (a boolean tensor)."""
+    GATE.condition, outer = condition, GATE.condition
+    try:
+        yield
+    finally:
+        GATE.condition = outer
+
+
 class KerasSeams:
     """Mixin that stands directly before a Keras optimizer class in the order of resolution.
 
     It reorders a step: reduce over replicas, `prepare_gradients`, clip, then `update_step` for
     every variable if `is_update_step()` (the built-in decay is left to `builtin_weight_decay`).
+    Variables without a gradient, which Keras leaves out, come last, with the gradient `None`.
     """
 
     def is_update_step(self):
@@ -56,7 +69,10 @@ class KerasSeams:
         return None
 
     def prepare_gradients(self, gradients: list, variables: list) -> list:
-        """Gradients of all variables, reduced but not yet clipped, before the update."""
+        """Gradients of all variables, reduced but not yet clipped, before the update.
+
+        `None` stands for a variable that has no gradient in this call.
+        """
         return gradients
 
     def builtin_weight_decay(self, variable, learning_rate):
@@ -65,7 +81,7 @@ class KerasSeams:
         if hasattr(self, "adam_weight_decay"):  # Muon's, for what it leaves to Adam
             if self.adam_velocities[self._get_variable_index(variable)] is not None:
                 decay = self.adam_weight_decay
-        if decay is None or not self._use_weight_decay(variable):
+        if decay is None or not self._use_weight_decay(matrix_of(variable)):
             return None
         dtype = working_dtype(variable)
         rate = ops.cast(learning_rate, dtype) * decay
@@ -90,7 +106,12 @@ class KerasSeams:
             reduced = super()._all_reduce_sum_gradients(list(zip(grads, variables, strict=True)))
             grads = [gradient for gradient, _ in reduced]
         grads = [combine_repeated_rows(gradient) for gradient in grads]
-        grads = super()._clip_gradients(self.prepare_gradients(grads, variables))
+        absent = self._absent(variables)
+        variables += absent
+        grads = self.prepare_gradients([*grads, *[None] * len(absent)], variables)
+        if self.clipnorm or self.global_clipnorm:  # the squares of float16 numbers overflow
+            grads = [None if g is None else ops.cast(g, working_dtype(g)) for g in grads]
+        grads = super()._clip_gradients(grads)
 
         def update():
             super(KerasSeams, self)._backend_update_step(grads, variables, learning_rate)
@@ -99,15 +120,22 @@ class KerasSeams:
         if condition is None:
             update()
         elif on_tensorflow():
-            GATE.condition = condition
-            try:
+            # Nadam assigns to its state before the condition in `_distributed_tf_update_step`.
+            with assignments_where(condition):
                 update()
-            finally:
-                GATE.condition = None
         elif keras.backend.backend() == "jax":
             assign_where(condition, update, [*variables, *self.variables])
         elif bool(condition):
             update()
+
+    def _absent(self, variables: list) -> list:
+        """The variables that the optimizer was built with and that are not in the list."""
+        present = {self.index_of(variable) for variable in variables}
+        return [
+            variable
+            for index, variable in enumerate(self._trainable_variables)
+            if index not in present and not self._overwrite_variable_with_gradient(variable)
+        ]
 
     def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
         GATE.condition = None
@@ -142,15 +170,23 @@ class KerasSeams:
             self.assign(variable, variable - value)
 
     def accumulate(self, sums: list, gradients: list, restart) -> None:
-        """`sum ← gradient` where `restart` (a boolean tensor), else `sum ← sum + gradient`."""
+        """`sum ← gradient` where `restart` (a boolean tensor), else `sum ← sum + gradient`.
+
+        A gradient `None` is zero.
+        """
         if not on_tensorflow():
             for total, gradient in zip(sums, gradients, strict=True):
-                gradient = ops.cast(gradient, total.dtype)
-                total.assign(ops.where(restart, gradient, total + gradient))
+                kept = ops.where(restart, 0.0, total)
+                total.assign(kept if gradient is None else kept + ops.cast(gradient, total.dtype))
             return
         import tensorflow as tf
 
         def add(total, gradient):
+            if gradient is None:
+                zeros = tf.zeros(total.shape, total.dtype)
+                ops.cond(restart, lambda: self.assign(total, zeros), lambda: None)
+                return
+            gradient = tf.cast(gradient, total.dtype)
             ops.cond(
                 restart,
                 lambda: self.assign(total, to_dense(gradient)),
@@ -160,7 +196,7 @@ class KerasSeams:
         # Under tf.distribute each replica adds the same sums to its own copy: no merge call, which
         # could not stand in a condition around the step (loss scaling, steps left out).
         for total, gradient in zip(sums, gradients, strict=True):
-            add(total, tf.cast(gradient, total.dtype))
+            add(total, gradient)
 
 
 class CountsUpdates:
@@ -168,11 +204,7 @@ class CountsUpdates:
 
     def set_micro_batches(self, number: int) -> None:
         """Set the number of micro-batches per update, after checking it."""
-        if int(number) != number or number < 1:
-            raise ValueError(
-                f"`grad_accum_steps` must be an integer of at least 1, but got {number}."
-            )
-        self.micro_batches = int(number)
+        self.micro_batches = whole_number(number, "`grad_accum_steps`")
 
     @property
     def iterations(self):
@@ -183,6 +215,19 @@ class CountsUpdates:
         if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
             return self._learning_rate(self.iterations)
         return super()._get_current_learning_rate()
+
+
+def stored_value(variable) -> np.ndarray | None:
+    """The value of a variable now, also while a graph is traced; `None` in a step of JAX."""
+    if on_tensorflow():
+        import tensorflow as tf
+
+        with tf.init_scope():
+            return tf.convert_to_tensor(variable).numpy()
+    try:
+        return ops.convert_to_numpy(variable)
+    except TypeError:  # of jax.errors
+        return None
 
 
 def assign_where(condition, action, variables: list) -> None:

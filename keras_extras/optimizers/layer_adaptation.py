@@ -61,7 +61,8 @@ def extend_with_layer_adaptation(BaseOptimizer: type, name: str | None = None) -
 
     The ratio is 1 where either norm is 0. LAMB is layer adaptation of Adam with weight decay
     inside, `extend_with_layer_adaptation(extend_with_weight_decay(Adam))`. A schedule of the rate
-    belongs outside: the ratio undoes a scaling of what stands inside. The new class takes
+    belongs outside: the ratio undoes a scaling of what stands inside. A γ below
+    `keras.config.epsilon()`, 1e-7, counts as that. The new class takes
     `exclude_from_layer_adaptation` (regular expressions searched in the variables' paths, default
     none; LAMB's authors exclude biases and normalization).
 

@@ -63,7 +63,7 @@ class LazyOptimization(Extension):
         if others:
             raise ValueError(
                 "`lazy_moments` needs a base whose state has the shape of its variables, but this "
-                f"{type(self).__name__} also keeps {path_of(others[0])!r} of shape "
+                f"{type(self).__name__} also keeps {others[0].path!r} of shape "
                 f"{tuple(others[0].shape)}."
             )
 

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_extras.optimizers.checking import require, whole_number
 from keras_extras.optimizers.extending import Extension, extend
 
 
@@ -19,11 +20,8 @@ class Lookahead(Extension):
         self, *args, steps_per_slow_update: int = 5, slow_step_size: float = 0.5, **kwargs
     ):
         super().__init__(*args, **kwargs)
-        if steps_per_slow_update < 1:
-            raise ValueError(
-                f"`steps_per_slow_update` must be at least 1, but got {steps_per_slow_update}."
-            )
-        self.steps_per_slow_update = int(steps_per_slow_update)
+        self.steps_per_slow_update = whole_number(steps_per_slow_update, "`steps_per_slow_update`")
+        require(0 <= slow_step_size <= 1, "`slow_step_size`", "in [0, 1]", slow_step_size)
         self.slow_step_size = slow_step_size
 
     def build(self, variables):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_extras.optimizers.checking import whole_number
 from keras_extras.optimizers.draws import normal
 from keras_extras.optimizers.extending import Extension, extend_base
 from keras_extras.optimizers.selecting import check_patterns, path_of, select
@@ -36,11 +37,20 @@ class LowRank(Extension):
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        if rank < 1:
-            raise ValueError(f"`rank` must be at least 1, but got {rank}.")
+        if self.use_ema:
+            raise ValueError(
+                "Keras' `use_ema` would average the factors; "
+                "use extend_with_exponential_moving_average instead."
+            )
+        if isinstance(self, keras.optimizers.Adafactor):
+            raise ValueError(
+                "The steps of keras.optimizers.Adafactor are relative to the factors, which start "
+                "at zero; use keras_extras.optimizers.AdaFactor, whose steps are relative to the "
+                "matrix."
+            )
         if low_rank_mode not in MODES:
             raise ValueError(f"`low_rank_mode` must be one of {MODES}, but got {low_rank_mode!r}.")
-        self.rank = int(rank)
+        self.rank = whole_number(rank, "`rank`")
         self.low_rank_mode = low_rank_mode
         self._low_rank_patterns = (
             None
@@ -94,10 +104,10 @@ class LowRank(Extension):
             "symmetric": (one, other),
             "frozen_a": (keras.initializers.Orthogonal(seed=seed), "zeros"),
         }.get(self.low_rank_mode, ("zeros", "zeros"))
-        return (
-            self.add_variable_for(variable, (rows, rank), "low_rank_a", first),
-            self.add_variable_for(variable, (rank, columns), "low_rank_b", second),
-        )
+        a = self.add_variable_for(variable, (rows, rank), "low_rank_a", first)
+        b = self.add_variable_for(variable, (rank, columns), "low_rank_b", second)
+        a.factor_of = b.factor_of = variable  # see selecting.matrix_of
+        return a, b
 
     def _get_variable_index(self, variable):
         index = self._factor_indices.get(self._var_key(variable))
@@ -164,7 +174,9 @@ def extend_with_low_rank(BaseOptimizer: type, name: str | None = None) -> type:
 
     The new class takes `rank` (r, default 8), `low_rank_mode`, `include_in_low_rank` (regular
     expressions searched in the variables' paths, default all matrices) and `low_rank_seed`. Keras'
-    own `weight_decay` decays A and B.
+    own `weight_decay`, and Tiger's, decays A and B. Rules of the base by a variable's path decide
+    for A and B as for W. Where `AdaFactor` and `Tiger` take a rate relative to the weights' RMS, it
+    is that of W (B starts at zero, and a product with A, of variance 1/r, is as large as B).
 
     Low rank always acts directly on the base optimizer, as it changes what that keeps its state
     for; other extensions change the update of W. So of an extended class the tower is made anew:
@@ -176,6 +188,7 @@ def extend_with_low_rank(BaseOptimizer: type, name: str | None = None) -> type:
 
     Raises:
         TypeError: if `BaseOptimizer` is derived from an extended class.
+        ValueError: if the optimizer is a `keras.optimizers.Adafactor` or has Keras' `use_ema`.
 
     Source: Hu et al., arXiv 2106.09685; kexue.fm/archives/9590.
 

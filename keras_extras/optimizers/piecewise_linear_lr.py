@@ -6,6 +6,7 @@ from types import MappingProxyType
 import keras
 from keras import ops
 
+from keras_extras.optimizers.checking import whole_number
 from keras_extras.optimizers.extending import Extension, extend
 
 
@@ -26,7 +27,8 @@ def piecewise_linear(step, schedule: Mapping[int, float]):
     value = ops.full_like(step, knots[0][1])
     for (start, low), (end, high) in zip(knots, knots[1:], strict=False):
         fraction = ops.clip((step - start) / (end - start), 0.0, 1.0)
-        value = value + (high - low) * fraction
+        line = low * (1 - fraction) + high * fraction
+        value = ops.where(step > start, line, value)
     return value
 
 
@@ -37,9 +39,10 @@ def check_schedule(schedule: Mapping[int, float]) -> Mapping[int, float]:
             "`lr_schedule` needs at least one knot {step: multiplier}, for example {1000: 1} for a "
             f"warm-up of 1000 steps; got {schedule!r}."
         )
-    knots = {int(step): float(multiplier) for step, multiplier in dict(schedule).items()}
-    if min(knots) < 0:
-        raise ValueError(f"`lr_schedule` has a negative step: {min(knots)}.")
+    knots = {}
+    for step, multiplier in dict(schedule).items():
+        step = int(step) if isinstance(step, str) else step
+        knots[whole_number(step, "A step of `lr_schedule`", least=0)] = float(multiplier)
     return MappingProxyType(knots)
 
 

@@ -6,8 +6,17 @@ from collections.abc import Sequence
 
 
 def path_of(variable) -> str:
-    """The path of a Keras variable (`dense/kernel`), or the name of a plain `tf.Variable`."""
+    """The path of a Keras variable (`dense/kernel`), or the name of a plain `tf.Variable`.
+
+    A factor of low rank has the path of its matrix, so that rules decide on it as on that.
+    """
+    variable = matrix_of(variable)
     return getattr(variable, "path", None) or variable.name
+
+
+def matrix_of(variable):
+    """The matrix that `variable` is a factor of, under low rank; any other variable itself."""
+    return getattr(variable, "factor_of", variable)
 
 
 def select(variables: Sequence, patterns: Sequence[str], setting: str) -> list[bool]:
@@ -38,7 +47,7 @@ def select(variables: Sequence, patterns: Sequence[str], setting: str) -> list[b
 
 
 def check_patterns(patterns, setting: str) -> tuple[str, ...]:
-    """The patterns as a tuple, after checking that they are a list of strings."""
+    """The patterns as a tuple, after checking that they are a list of regular expressions."""
     if patterns is None:
         return ()
     if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
@@ -46,4 +55,11 @@ def check_patterns(patterns, setting: str) -> tuple[str, ...]:
             f"`{setting}` is a list of regular expressions such as ['bias', 'Norm'], "
             f"but got {patterns!r}."
         )
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                f"{pattern!r} of `{setting}` is not a regular expression: {error}."
+            ) from None
     return tuple(patterns)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 from collections import Counter
 
 import keras
@@ -26,7 +27,8 @@ class OptimizerState:
 
     A moving average with momentum 0.999 does not move in bfloat16, which has 8 bits. A saved state
     of another size raises an error, where Keras skips it with a warning; so does one of other
-    kinds, say of momenta where this optimizer has slow weights, which Keras does not notice.
+    kinds, say of momenta where this optimizer has slow weights, which Keras does not notice. An
+    optimizer that is not built yet skips it with a warning, too.
     """
 
     def build(self, variables):
@@ -79,6 +81,14 @@ class OptimizerState:
             saved, found = saved - 1, json.loads(np.asarray(store[KINDS]).tobytes())
         if saved == getattr(self, "_unbuilt_size", None):
             variables, kinds = variables[:saved], kinds[:saved]
+        if not self.built and saved != len(variables):
+            warnings.warn(
+                f"The saved state of optimizer {self.name!r} is not loaded, as this "
+                f"{type(self).__name__} has no variables to hold it yet. If you want it, call "
+                "optimizer.build(model.trainable_variables) before you load.",
+                stacklevel=2,
+            )
+            return
         if saved != len(variables) or found not in (None, kinds):
             holds = f" ({in_words(found)})" if found else ""
             raise ValueError(

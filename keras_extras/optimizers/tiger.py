@@ -6,9 +6,10 @@ from collections.abc import Mapping
 import keras
 from keras import ops
 
+from keras_extras.optimizers.checking import require
 from keras_extras.optimizers.keras_seams import CountsUpdates
 from keras_extras.optimizers.piecewise_linear_lr import check_schedule, piecewise_linear
-from keras_extras.optimizers.selecting import path_of
+from keras_extras.optimizers.selecting import matrix_of, path_of
 from keras_extras.optimizers.sparse import to_dense
 from keras_extras.optimizers.state import OptimizerState
 
@@ -34,14 +35,15 @@ class Tiger(OptimizerState, CountsUpdates, keras.optimizers.Optimizer):
     Args:
         learning_rate: γ, a number, schedule or callable; of the order of 1e-3, as it is relative.
         beta: β; 0.965 for language, 0.945 for images.
-        weight_decay: λ.
+        weight_decay: λ; `None` is 0.
         grad_accum_steps: k.
         lr_schedule: ρ, as in `extend_with_piecewise_linear_lr`; `None` is constant.
         shrink_ratio: s.
         **kwargs: what all Keras optimizers take, such as `clipnorm`.
 
     Raises:
-        ValueError: if `grad_accum_steps` is not a positive integer.
+        ValueError: if `grad_accum_steps` is not a positive integer, or stands beside `use_ema`; for
+            Keras' own `gradient_accumulation_steps`; if `beta` is not in [0, 1).
 
     Source: kexue.fm/archives/9512; github.com/bojone/tiger.
 
@@ -54,16 +56,28 @@ class Tiger(OptimizerState, CountsUpdates, keras.optimizers.Optimizer):
         self,
         learning_rate=1e-3,
         beta: float = 0.965,
-        weight_decay: float = 0.01,
+        weight_decay: float | None = 0.01,
         grad_accum_steps: int = 1,
         lr_schedule: Mapping[int, float] | None = None,
         shrink_ratio: float = 0.99,
         **kwargs,
     ):
         super().__init__(learning_rate=learning_rate, **kwargs)
+        require(0 <= beta < 1, "`beta`", "in [0, 1)", beta)
         self.beta = beta
-        self.relative_weight_decay = weight_decay
+        self.relative_weight_decay = weight_decay or 0.0
         self.set_micro_batches(grad_accum_steps)
+        if self.gradient_accumulation_steps:
+            raise ValueError(
+                "Tiger accumulates without the memory that Keras' `gradient_accumulation_steps` "
+                "takes; use its own `grad_accum_steps`."
+            )
+        if self.use_ema and self.micro_batches > 1:
+            raise ValueError(
+                "Keras' `use_ema` would average at every micro-batch; leave `grad_accum_steps` at "
+                "1, or extend Tiger with extend_with_exponential_moving_average and "
+                "extend_with_gradient_accumulation."
+            )
         self._window = self.micro_batches  # stays 1 where an extension accumulates
         self._schedule = check_schedule({0: 1} if lr_schedule is None else lr_schedule)
         self.shrink_ratio = shrink_ratio
@@ -95,8 +109,10 @@ class Tiger(OptimizerState, CountsUpdates, keras.optimizers.Optimizer):
             rate, decay = 0.5 * rate, 0.0
             center = 1.0 if "gamma" in name else 0.0
         else:
-            axes = -1 if "embeddings" in name else None
-            rate = rate * ops.sqrt(ops.mean(ops.square(weights), axis=axes, keepdims=True))
+            matrix = matrix_of(variable)
+            axes = -1 if "embeddings" in name and matrix is variable else None
+            square = ops.square(ops.cast(matrix, m.dtype))
+            rate = rate * ops.sqrt(ops.mean(square, axis=axes, keepdims=True))
         step = rate * (ops.sign(momentum) + decay * weights)
         shrinking = (1 - self.shrink_ratio) * (weights - center)
         moves = ops.cast(ops.equal((self._iterations + 1) % k, 0), m.dtype)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_extras.optimizers.checking import require
 from keras_extras.optimizers.extending import Extension, dense, extend
 from keras_extras.optimizers.selecting import check_patterns, select
 
@@ -27,6 +28,7 @@ class WeightDecay(Extension):
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        require(weight_decay_rate >= 0, "`weight_decay_rate`", "at least 0", weight_decay_rate)
         self.weight_decay_rate = weight_decay_rate
         self._not_decayed_patterns = check_patterns(
             exclude_from_weight_decay, "exclude_from_weight_decay"
@@ -42,7 +44,8 @@ class WeightDecay(Extension):
 
     def transform_update(self, update, gradient, variable, learning_rate):
         update = super().transform_update(update, gradient, variable, learning_rate)
-        if self._not_decayed[self.index_of(variable)] or not self.weight_decay_rate:
+        excluded = self._not_decayed[self.index_of(variable)]
+        if excluded or not self.weight_decay_rate or not self._use_weight_decay(variable):
             return update
         rate = ops.cast(learning_rate, update.dtype) * self.weight_decay_rate
         return dense(update) + rate * ops.cast(variable, update.dtype)
@@ -59,8 +62,9 @@ def extend_with_weight_decay(BaseOptimizer: type, name: str | None = None) -> ty
     r"""Add decoupled weight decay: θ ← θ − γh − γλθ.
 
     The new class takes `weight_decay_rate` (λ, default 0.01) and `exclude_from_weight_decay`
-    (regular expressions searched in the variables' paths, default none). In SGD this decay is the
-    same as a term ½λ‖θ‖² in the loss; in Adam it is not.
+    (regular expressions searched in the variables' paths, default none); what is given to Keras'
+    method of that name does not decay, either. In SGD this decay is the same as a term ½λ‖θ‖² in
+    the loss; in Adam it is not.
 
     Args:
         BaseOptimizer: a Keras optimizer class.

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_extras.optimizers.sparse import is_sparse, to_dense
+from keras_extras.optimizers.state import working_dtype
 from keras_extras.training.keras_seams import mask_of, merged_weights, set_mask
 
 
@@ -29,15 +30,22 @@ def sum_over_replicas(values: list, dense: bool = False) -> list:
 
     Sparse gradients are gathered, unless `dense`: TensorFlow's collective operations cannot change
     their shape within a loop, where the batches of `steps_per_execution` may have other lengths.
+    They take one dtype at a time, and no bfloat16 on a CPU: half precision is summed in float32.
     """
     if not in_one_of_many():
         return list(values)
-    given = [value for value in values if value is not None]
-    if dense:
-        given = [to_dense(value) if is_sparse(value) else value for value in given]
     context = tf.distribute.get_replica_context()
-    sums = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, given))
-    return [None if value is None else next(sums) for value in values]
+    sums, of_dtype = list(values), {}
+    for i, value in enumerate(values):
+        if value is not None:
+            value = to_dense(value) if dense and is_sparse(value) else value
+            value = tf.cast(value, working_dtype(value))
+            of_dtype.setdefault(value.dtype, {})[i] = value
+    for given in of_dtype.values():
+        reduced = context.all_reduce(tf.distribute.ReduceOp.SUM, list(given.values()))
+        for i, value in zip(given, reduced, strict=True):
+            sums[i] = tf.cast(value, values[i].dtype)
+    return sums
 
 
 class GlobalLoss:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from clue_baselines.data import DataError
-from clue_baselines.recipes import Training, averaged_weights, make_optimizer
+from clue_baselines.recipes import Training, averaged_weights, knots, make_optimizer
 from clue_baselines.settings import Settings, parse
 
 
@@ -56,6 +56,9 @@ def test_plain_optimizers(name):
     [
         ({"lr_schedule": "fast"}, "--lr-schedule fast: not a list of STEP:FACTOR"),
         ({"lr_schedule": "-5:1"}, "lr_schedule"),
+        ({"lr_schedule": "-5%:1"}, "lr_schedule"),
+        ({"lr_schedule": "0.1%:1,0.2%:0.5,100%:0"}, "two of its steps are the same one of 100"),
+        ({"ema": 1.0}, "`ema_momentum` must be in"),
     ],
 )
 def test_what_does_not_go_together(settings, message):
@@ -67,13 +70,31 @@ def test_what_does_not_go_together(settings, message):
 def test_tiger_accumulates_alone_and_extended(ema):
     optimizer, said = make_optimizer(Settings(optimizer="tiger", accumulate=4, ema=ema), False)
     averaged = ", averaged weights 0.5" if ema else ""
-    assert said == f"Tiger 0.001{averaged}, 4 batches accumulated (as asked)"
+    tiger = "Tiger 0.001, relative decay 0.01"
+    assert said == f"{tiger}{averaged}, 4 batches accumulated (as asked)"
     weight = keras.Variable(1.0, name="kernel")
     optimizer.build([weight])
     for step in range(4):
         assert float(weight) == 1.0, step
         optimizer.apply([keras.ops.ones(())], [weight])
     assert float(weight) < 1.0
+
+
+@pytest.mark.parametrize("name", ["adafactor", "tiger"])
+def test_low_rank_of_relative_rates(name):
+    """The recipe for pretrained weights has a rate relative to them; factors begin at zero."""
+    optimizer, _ = make_optimizer(Settings(optimizer=name, low_rank=2), True, Training(100, 2))
+    names = ("Embedding-Token", "Transformer-0-kernel")
+    weights = [keras.Variable(np.ones((4, 6)), name=name) for name in names]
+    for _ in range(4):
+        optimizer.apply([keras.ops.ones((4, 6))] * 2, weights)
+    assert all(np.abs(weight.numpy() - 1).max() > 1e-4 for weight in weights)
+
+
+def test_shares_of_the_updates():
+    """0 % is the first update, and what is above is at least the second."""
+    assert knots("0%:1,0.1%:0.5,100%:0", 100) == {0: 1.0, 1: 0.5, 100: 0.0}
+    assert knots("10%:1,100%:0", 1) == {1: 0.0}  # no error: the one update comes before both
 
 
 def recipe(*flags):
@@ -121,5 +142,7 @@ def test_averaged_weights():
             assert float(weight) == pytest.approx((0.25 * 0.75 + 0.5 * 0.5) / 0.75)
         assert float(weight) == 0.5
     plain, _ = make_optimizer(Settings(), False)
-    with averaged_weights(plain):
-        assert float(weight) == 0.5
+    untrained, _ = make_optimizer(Settings(ema=0.5), False)
+    for optimizer in (plain, untrained):
+        with averaged_weights(optimizer):
+            assert float(weight) == 0.5

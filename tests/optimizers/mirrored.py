@@ -1,5 +1,6 @@
 """Training on two replicas and on one device; prints the largest difference of the weights.
 
+One of the weights has no gradient; of averaged weights it is the averages that are compared.
 Extensions that stand in no tower have a case of their own.
 
 A script of its own, as logical devices must be set before TensorFlow starts.
@@ -30,6 +31,23 @@ CASES = {
 }
 
 
+class Unused(keras.layers.Layer):
+    """Has a weight that the loss does not depend on."""
+
+    def build(self, shape):
+        self.weight = self.add_weight(shape=(3,), initializer="ones", name="unused")
+
+    def call(self, inputs):
+        return inputs
+
+
+def weights(model):
+    """The model's weights, or averages of them."""
+    if hasattr(model.optimizer, "apply_ema_weights"):
+        model.optimizer.apply_ema_weights()
+    return model.get_weights()
+
+
 def build(case):
     base, extensions, settings = CASES[case]
     keras.utils.set_random_seed(3)
@@ -39,6 +57,7 @@ def build(case):
             keras.Input((3,), dtype="int32"),
             keras.layers.Embedding(8, 4, name="embed"),
             keras.layers.Flatten(),
+            Unused(),
             keras.layers.Dense(4, name="dense"),
         ]
     )
@@ -51,7 +70,7 @@ def fit(case, strategy):
     with strategy.scope():
         model = build(case)
     model.fit(tf.data.Dataset.from_tensor_slices((X, Y)).batch(8), epochs=1, verbose=0)
-    return model.get_weights()
+    return weights(model)
 
 
 def loop(case, strategy):
@@ -72,7 +91,7 @@ def loop(case, strategy):
     run = tf.function(lambda batch: strategy.run(step, args=(batch,)))
     for batch in strategy.experimental_distribute_dataset(data):
         run(batch)
-    return model.get_weights()
+    return weights(model)
 
 
 def difference(train, case):

@@ -57,6 +57,18 @@ def test_average_in_bfloat16_moves():
     assert average == pytest.approx(1 - 0.999**20, rel=2**-8)
 
 
+def test_averages_obey_constraints():
+    """From 1 to −4 and then, under the constraint, from 0 to −5: an average of −4½, and −3¼."""
+    weights = [keras.Variable(1.0), keras.Variable(1.0)]
+    weights[1].constraint = keras.constraints.NonNeg()
+    optimizer = SGDEMA(1.0, ema_momentum=0.5)
+    for _ in range(2):
+        optimizer.apply([keras.ops.convert_to_tensor(5.0)] * 2, weights)
+    optimizer.apply_ema_weights()
+    free, constrained = (float(weight.numpy()) for weight in weights)
+    assert free < 0 and constrained == 0
+
+
 def test_misuse():
     with pytest.raises(RuntimeError, match="before the first update"):
         SGDEMA(0.1).apply_ema_weights()
@@ -90,6 +102,45 @@ def test_callback_evaluates_averages(scaled):
         wanted = (1 - average / (1 - 0.5**steps)) ** 2
         assert history.history["val_loss"][epoch] == pytest.approx(wanted, rel=1e-5)
     assert model.get_weights()[0].item() == pytest.approx(weight, rel=1e-6)
+
+
+class Interrupting(keras.callbacks.Callback):
+    def on_test_batch_end(self, batch, logs=None):
+        raise KeyboardInterrupt
+
+
+def model_of_one_weight(**settings):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    Tower = ours.extend_with_gradient_accumulation(SGDEMA)
+    model.compile(Tower(0.125, ema_momentum=0.5, **settings), "mse")
+    model.set_weights([np.zeros((1, 1))])
+    return model
+
+
+def test_callback_after_an_interrupted_evaluation():
+    model, data = model_of_one_weight(grad_accum_steps=1), (np.ones((2, 1)), np.ones((2, 1)))
+    model.fit(*data, batch_size=1, verbose=0)
+    before, options = model.get_weights()[0], {"verbose": 0, "batch_size": 1}
+    with pytest.raises(KeyboardInterrupt):
+        callbacks = [ours.EvaluateWithAveragedWeights(), Interrupting()]
+        model.evaluate(*data, callbacks=callbacks, **options)
+    assert model.get_weights()[0] != before
+    model.evaluate(*data, callbacks=[ours.EvaluateWithAveragedWeights()], **options)
+    assert model.get_weights()[0] == before
+    with pytest.raises(KeyboardInterrupt):
+        model.evaluate(*data, callbacks=callbacks, **options)
+    model.optimizer.learning_rate = 0.0
+    model.fit(*data, callbacks=[ours.EvaluateWithAveragedWeights()], **options)
+    assert model.get_weights()[0] == before
+
+
+def test_callback_before_the_first_update():
+    """It evaluates the weights as they are."""
+    model, data = model_of_one_weight(grad_accum_steps=8), (np.ones((2, 1)), np.ones((2, 1)))
+    history = model.fit(
+        *data, callbacks=[ours.EvaluateWithAveragedWeights()], validation_data=data, verbose=0
+    )
+    assert history.history["val_loss"] == [1.0]
 
 
 def test_callback_needs_averages():

@@ -220,6 +220,13 @@ def test_tiger():
     check(ours.Tiger(RATE, lr_schedule={2: 1}), step)
 
 
+def test_tiger_without_decay():
+    got, want = (run(ours.Tiger(RATE, weight_decay=decay)) for decay in (None, 0.0))
+    np.testing.assert_array_equal(
+        np.concatenate([w.ravel() for w in got]), np.concatenate([w.ravel() for w in want])
+    )
+
+
 def test_tiger_accumulates_like_the_mean():
     """k micro-batches with the momentum as the only memory are one step with their mean."""
     accumulated = ours.Tiger(RATE, grad_accum_steps=3)

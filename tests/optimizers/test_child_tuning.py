@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_extras import optimizers as ours
 from keras_extras.optimizers.fisher import fisher_information, largest
@@ -87,6 +88,15 @@ def model_and_data():
     return model, random.normal(size=(10, 3)).astype("float32"), random.integers(0, 4, 10)
 
 
+def with_an_unused_head(model):
+    """A compiled model with another output, which has no loss."""
+    inputs = keras.Input((3,))
+    outputs = {"output": model(inputs), "unused": keras.layers.Dense(1, name="unused")(inputs)}
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", {"output": "sparse_categorical_crossentropy"})
+    return model
+
+
 def softmax_fisher(model, x, y):
     """∂ log p_y/∂W = x ⊗ (e_y − p), squared and averaged, in float64."""
     kernel, bias = (w.astype("float64") for w in model.get_weights())
@@ -105,6 +115,9 @@ def test_fisher_information():
         np.testing.assert_allclose(got, want, rtol=1e-4)
     with pytest.raises(ValueError, match="no samples"):
         fisher_information(model, [])
+    *found, kernel, bias = fisher_information(with_an_unused_head(model), [(x, {"output": y})])
+    np.testing.assert_allclose(found[0], softmax_fisher(model, x, y)[0], rtol=1e-4)
+    assert not kernel.any() and not bias.any()
 
 
 def test_child_network_alone_changes(tmp_path):
@@ -129,6 +142,28 @@ def test_child_network_alone_changes(tmp_path):
     np.testing.assert_array_equal(after != before, changed)
 
 
+@pytest.mark.parametrize("how", ["set_weights", "assign"])
+def test_child_network_of_a_state_that_is_put_in(how):
+    """As `Resume` does; in a graph, too, where variables have no values."""
+    weight = keras.Variable(np.zeros(4))
+    states = []
+    for _ in range(2):
+        optimizer = ChildSGD(0.5, child_tuning_mode="D", reserve_p=0.5)
+        with pytest.raises(ValueError, match="Call optimizer.build"):
+            optimizer.set_child_network([np.arange(4.0)])
+        optimizer.build([weight])
+        if not states:
+            optimizer.set_child_network([np.arange(4.0)])
+            states = [v.numpy() for v in optimizer.variables]
+    if how == "set_weights":
+        optimizer.set_weights(states)
+    else:
+        for variable, state in zip(optimizer.variables, states, strict=True):
+            variable.assign(state)
+    tf.function(lambda: optimizer.apply([tf.ones(4)], [weight]))()
+    np.testing.assert_array_equal(weight.numpy(), [0, 0, -1, -1])
+
+
 def test_part_of_the_model():
     weights = [keras.Variable(np.ones(100), name=name) for name in ("encoder", "head")]
     optimizer = ChildSGD(1.0, include_in_child_tuning=["encoder"], child_tuning_seed=1)
@@ -141,6 +176,7 @@ def test_largest_and_settings():
     masks = largest([np.array([1.0, 5.0, 2.0]), np.array([[4.0], [3.0]])], 0.5)
     np.testing.assert_array_equal(masks[0], [False, True, False])
     np.testing.assert_array_equal(masks[1], [[True], [True]])
+    assert largest([np.arange(100.0)], 0.07)[0].sum() == 7  # 0.07·100 is more than 7
     for settings in ({"child_tuning_mode": "G"}, {"reserve_p": 0.0}):
         with pytest.raises(ValueError, match="child_tuning_mode|reserve_p"):
             ChildSGD(**settings)

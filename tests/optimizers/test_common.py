@@ -10,7 +10,15 @@ import tensorflow as tf
 from keras_extras.optimizers import draws
 from tests.optimizers.table import BASES, EXTENSIONS, MUON_RUNS, PAIRS, TOWERS, make
 from tests.optimizers.test_child_tuning import model_and_data, softmax_fisher
-from tests.optimizers.trajectories import gradients, run, start, values, variables
+from tests.optimizers.trajectories import (
+    GAPS,
+    gradients,
+    run,
+    run_with_gaps,
+    start,
+    values,
+    variables,
+)
 
 OURS = ("Adam", "Lion", "AdaFactor", "AdaX", "Tiger")
 # Random masks and factors are not the same on other backends.
@@ -169,7 +177,10 @@ def check_backend(run_python, python, backend, path):
     run_python(python, module, path, KERAS_BACKEND=backend)
     results = dict(np.load(path))
     fisher = np.concatenate([f.ravel() for f in softmax_fisher(*model_and_data())])
+    fisher = np.append(fisher, np.zeros(3 + 1))  # of a head that has no loss
     np.testing.assert_allclose(results.pop("fisher"), fisher, rtol=1e-4)
+    gaps = np.concatenate([weight.ravel() for weight in run_with_gaps(make(*GAPS))])
+    np.testing.assert_allclose(results.pop("gaps"), gaps, rtol=1e-4, atol=2e-6)
     assert len(results) > 20
     for name, got in results.items():
         if name.split("+")[-1] in RANDOM:
@@ -185,10 +196,12 @@ def check_backend(run_python, python, backend, path):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-6, err_msg=name)
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
 def test_jax_equals_tensorflow(run_python, jax_python, tmp_path):
     check_backend(run_python, jax_python, "jax", tmp_path / "jax.npz")
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
 def test_torch_equals_tensorflow(run_python, torch_python, tmp_path):
     check_backend(run_python, torch_python, "torch", tmp_path / "torch.npz")
 

@@ -52,6 +52,14 @@ def test_weight_decay_exclusion_matches_paths_and_warns():
         SGDW(exclude_from_weight_decay="bias")
 
 
+def test_weight_decay_knows_what_was_excluded_in_the_way_of_keras():
+    weights = [keras.Variable(1.0, name=name) for name in ("kernel", "bias", "table")]
+    optimizer = ours.extend_with_weight_decay(SGD)(RATE, weight_decay_rate=0.25)
+    optimizer.exclude_from_weight_decay(var_list=weights[2:], var_names=["bias"])
+    optimizer.apply([keras.ops.zeros(())] * 3, weights)
+    assert [float(w.numpy()) for w in weights] == [1 - RATE * 0.25, 1.0, 1.0]
+
+
 def test_schedule_outside_scales_the_decay_inside_does_not():
     """With ρ = 1/2: LR(W(SGD)) moves by ρ(γg + γλθ), W(LR(SGD)) by ργg + γλθ."""
     outside = ours.extend_with_piecewise_linear_lr(ours.extend_with_weight_decay(SGD))
@@ -100,16 +108,41 @@ def test_piecewise_linear():
     got = [float(piecewise_linear(t, knots)) for t in wanted]
     np.testing.assert_allclose(got, list(wanted.values()), rtol=1e-6)
     assert [float(piecewise_linear(t, {0: 1})) for t in (0, 1, 10**6)] == [1.0, 1.0, 1.0]
+    for last in (0.0, 0.3):  # exactly, and no rate of the wrong sign
+        assert float(piecewise_linear(40, {10: 0.7, 20: 0.1, 30: last})) == np.float32(last)
     SGDLR = ours.extend_with_piecewise_linear_lr(SGD)
     steps = -np.diff(path(SGDLR(RATE, lr_schedule={4: 1, 8: 0.5}), [1.0] * 12)) / RATE
     wanted = [0, 0.25, 0.5, 0.75, 1, 0.875, 0.75, 0.625, 0.5, 0.5, 0.5, 0.5]
     np.testing.assert_allclose(steps, wanted, rtol=1e-6)
 
 
-@pytest.mark.parametrize("schedule", [{}, {-1: 1}])
-def test_piecewise_linear_needs_knots(schedule):
-    with pytest.raises(ValueError, match="lr_schedule"):
-        ours.extend_with_piecewise_linear_lr(SGD)(lr_schedule=schedule)
+@pytest.mark.parametrize(
+    ("Optimizer", "settings", "message"),
+    [
+        (ours.extend_with_piecewise_linear_lr(SGD), {"lr_schedule": {}}, "at least one knot"),
+        (ours.extend_with_piecewise_linear_lr(SGD), {"lr_schedule": {-1: 1}}, "but got -1"),
+        (ours.extend_with_piecewise_linear_lr(SGD), {"lr_schedule": {1.9: 1}}, "but got 1.9"),
+        (ours.extend_with_lookahead(SGD), {"steps_per_slow_update": 0}, "at least 1, but got 0"),
+        (ours.extend_with_lookahead(SGD), {"steps_per_slow_update": 2.5}, "integer .*got 2.5"),
+        (ours.extend_with_lookahead(SGD), {"slow_step_size": -3.0}, r"in \[0, 1\]"),
+        (ours.extend_with_low_rank(SGD), {"rank": 2.9}, "`rank` must be an integer"),
+        (ours.extend_with_low_rank(SGD), {"rank": "8"}, "`rank` must be an integer"),
+        (ours.extend_with_weight_decay(SGD), {"weight_decay_rate": -1.0}, "at least 0"),
+        (
+            ours.extend_with_weight_decay(SGD),
+            {"exclude_from_weight_decay": ["("]},
+            r"'\(' of `exclude_from_weight_decay` is not a regular expression",
+        ),
+        (ours.AdaFactor, {"beta1": 2.0}, r"`beta1` must be in \[0, 1\), but got 2.0"),
+        (ours.AdaX, {"beta_1": 5.0}, r"`beta_1` must be in \[0, 1\)"),
+        (ours.Tiger, {"beta": 3.0}, r"`beta` must be in \[0, 1\)"),
+        (ours.Tiger, {"gradient_accumulation_steps": 4}, "use its own `grad_accum_steps`"),
+        (ours.Tiger, {"grad_accum_steps": 4, "use_ema": True}, "every micro-batch"),
+    ],
+)
+def test_bad_settings(Optimizer, settings, message):
+    with pytest.raises(ValueError, match=message):
+        Optimizer(0.1, **settings)
 
 
 def test_parameter_wise_lr():
@@ -138,6 +171,14 @@ def test_accumulation_equals_the_mean_gradient(Base, clip):
     large = path(Base(RATE, **clip), means, initial)
     np.testing.assert_allclose(small[::3], large, rtol=1e-7)
     np.testing.assert_array_equal(small[0], small[2])  # nothing moves in between
+
+
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm"])
+def test_clipping_of_float16(clip):
+    """The norm of 100 gradients of 50 is 500; its square is no float16."""
+    optimizer = ours.extend_with_lookahead(SGD)(1.0, **{clip: 1.0})
+    weights = path(optimizer, [np.full(100, 50.0)], np.zeros(100), dtype="float16")
+    np.testing.assert_allclose(weights[-1], -0.1, rtol=1e-3)
 
 
 def test_accumulation_counts_updates():
@@ -232,8 +273,6 @@ def test_lookahead_starts_at_weights_loaded_after_building():
     weight.assign(5.0)
     optimizer.apply([keras.ops.ones(())], [weight])
     assert float(weight.numpy()) == 5.0
-    with pytest.raises(ValueError, match="steps_per_slow_update"):
-        ours.extend_with_lookahead(SGD)(steps_per_slow_update=0)
 
 
 def lazy_adam(settings, row_gradients):

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from keras_extras import optimizers as ours
+from tests.optimizers.table import BASES, make
+from tests.optimizers.trajectories import run, start
 
 LowRankSGD = ours.extend_with_low_rank(keras.optimizers.SGD)
 RATE = 0.0625
@@ -89,7 +91,51 @@ def test_state_is_that_of_the_factors():
     assert numbers == 3 * 8 * (300 + 200) + 2 * 200 + 2  # and the state of the draws
 
 
+@pytest.mark.parametrize("base", [base for base in BASES if base != "KerasAdafactor"])
+def test_every_base_moves_the_kernel(base):
+    kernel = run(make(base, "low_rank"))[2]
+    assert np.abs(kernel - start()["kernel"]).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["kernel", "embeddings"])
+@pytest.mark.parametrize("base", [ours.Tiger, ours.AdaFactor])
+def test_relative_rates_are_those_of_the_matrix(base, name):
+    """RMS(W) = 2; the first step of both has entries of 1."""
+    weight = keras.Variable(np.full((4, 6), 2.0), name=name, dtype="float64")
+    optimizer = ours.extend_with_low_rank(base)(RATE, rank=2, low_rank_seed=1)
+    optimizer.apply([keras.ops.convert_to_tensor(RANDOM.normal(size=(4, 6)))], [weight])
+    (b,) = (v.numpy() for v in optimizer.variables if v.name == "low_rank_b")
+    np.testing.assert_allclose(np.abs(b), 2 * RATE, rtol=1e-6)
+
+
+def test_rules_by_name_decide_on_factors_as_on_their_matrix():
+    """An absolute rate of AdaFactor, no decay of AdamW, half a rate of Tiger for a bias."""
+    gradient = keras.ops.convert_to_tensor(RANDOM.normal(size=(4, 6)))
+
+    def factor(base, name, **settings):
+        weight = keras.Variable(np.full((4, 6), 2.0), name=name, dtype="float64")
+        optimizer = ours.extend_with_low_rank(base)(RATE, rank=2, low_rank_seed=1, **settings)
+        if base is keras.optimizers.AdamW:
+            optimizer.exclude_from_weight_decay(var_names=["head"])
+        optimizer.build([weight])
+        (a, b) = (v for v in optimizer.variables if v.name in ("low_rank_a", "low_rank_b"))
+        before = a.numpy()
+        optimizer.apply([gradient], [weight])
+        return np.abs(b.numpy()), np.abs(a.numpy() - before).max()
+
+    absolute, _ = factor(ours.AdaFactor, "head", exclude_from_parameter_scale=["^head$"])
+    np.testing.assert_allclose(absolute, RATE, rtol=1e-6)
+    half, _ = factor(ours.Tiger, "bias")
+    np.testing.assert_allclose(half, RATE / 2, rtol=1e-6)
+    assert factor(keras.optimizers.AdamW, "head", weight_decay=0.5)[1] == 0
+    assert factor(keras.optimizers.AdamW, "kernel", weight_decay=0.5)[1] > 0
+
+
 def test_settings():
     for settings in ({"rank": 0}, {"low_rank_mode": "other"}):
         with pytest.raises(ValueError, match="rank"):
             LowRankSGD(**settings)
+    with pytest.raises(ValueError, match="use extend_with_exponential_moving_average"):
+        LowRankSGD(use_ema=True)
+    with pytest.raises(ValueError, match="use keras_extras.optimizers.AdaFactor"):
+        ours.extend_with_low_rank(keras.optimizers.Adafactor)(RATE)

@@ -35,6 +35,8 @@ def draw_towers(number: int = 18) -> list[tuple[str, tuple[str, ...]]]:
                 extensions.remove(generator.choice(sorted(twins)))
         if base in ("AdaFactor", "KerasAdafactor") and "lazy_moments" in extensions:
             extensions.remove("lazy_moments")  # their state is factored, it has no rows
+        if base == "KerasAdafactor" and "low_rank" in extensions:
+            extensions.remove("low_rank")  # its rate is relative to the factors, which are zero
         towers.append((base, tuple(extensions)))
     return towers
 

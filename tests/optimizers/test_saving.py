@@ -148,6 +148,26 @@ def test_saved_before_training(data, tmp_path):
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize(("base", "extensions"), [("Adam", ()), ("Adam", TOWERS["everything"])])
+def test_weights_for_a_model_that_is_compiled_but_not_built(data, tmp_path, base, extensions):
+    """As in Keras, the weights are loaded and the optimizer's state is left out, with a warning."""
+    model = build(make(base, extensions))
+    train(model, data)
+    model.save_weights(tmp_path / "some.weights.h5")
+    for builds in (False, True):
+        other = build(make(base, extensions))
+        if builds:
+            other.optimizer.build(other.trainable_variables)
+            other.load_weights(tmp_path / "some.weights.h5")
+        else:
+            with pytest.warns(UserWarning, match="not loaded.* call optimizer.build"):
+                other.load_weights(tmp_path / "some.weights.h5")
+        for got, want in zip(other.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(got, want)
+    for got, want in zip(other.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(got.numpy(), want.numpy())
+
+
 class Unregistered(keras.optimizers.SGD):
     pass
 

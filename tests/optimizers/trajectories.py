@@ -4,11 +4,14 @@ KERAS_BACKEND=jax python -m tests.optimizers.trajectories out.npz
 """
 
 import sys
+import warnings
 
 import keras
 import numpy as np
 
 STEPS = 6
+# An optimizer for `run_with_gaps`: the base and extensions that look at more than gradients.
+GAPS = ("KerasAdam", ("weight_decay", "lookahead", "ema", "gradient_accumulation"))
 
 
 def start() -> dict[str, np.ndarray]:
@@ -41,16 +44,36 @@ def run(optimizer, steps: int = STEPS, dtype: str = "float32", apply=None) -> li
     """
     weights = variables(dtype)
     optimizer.build(weights)
-    if apply is None:
-        apply = pure_apply(optimizer) if keras.backend.backend() == "jax" else optimizer.apply
+    apply = apply or apply_of(optimizer)
     for one in gradients(steps):
         apply([keras.ops.convert_to_tensor(g, dtype) for g in one.values()], weights)
+    return values(weights)
+
+
+def run_with_gaps(optimizer, apply=None) -> list[np.ndarray]:
+    """The averaged weights after 8 steps; only the first variable always has a gradient.
+
+    The second has one in even steps, the third in odd ones, the last never.
+    """
+    weights = variables()
+    optimizer.build(weights)
+    apply = apply or apply_of(optimizer)
+    for step, one in enumerate(gradients(8)):
+        grads = [keras.ops.convert_to_tensor(g, "float32") for g in one.values()]
+        present = (True, step % 2 == 0, step % 2 == 1, False)
+        apply([g if there else None for g, there in zip(grads, present, strict=True)], weights)
+    optimizer.apply_ema_weights()
     return values(weights)
 
 
 def values(weights) -> list[np.ndarray]:
     """The weights as float64 arrays."""
     return [keras.ops.convert_to_numpy(keras.ops.cast(w, "float64")) for w in weights]
+
+
+def apply_of(optimizer):
+    """How the backend applies gradients."""
+    return pure_apply(optimizer) if keras.backend.backend() == "jax" else optimizer.apply
 
 
 def pure_apply(optimizer):
@@ -72,7 +95,7 @@ def pure_apply(optimizer):
 if __name__ == "__main__":
     from keras_extras.optimizers.fisher import fisher_information
     from tests.optimizers.table import BASES, PAIRS, TOWERS, make
-    from tests.optimizers.test_child_tuning import model_and_data
+    from tests.optimizers.test_child_tuning import model_and_data, with_an_unused_head
 
     eager = keras.backend.backend() == "torch"  # compiling costs a second for each case
     ours = ("Adam", "Lion", "AdaFactor", "AdaX", "Tiger")
@@ -85,7 +108,10 @@ if __name__ == "__main__":
     for name, (base, extensions) in cases.items():
         arrays = run(make(base, extensions))
         results[name] = np.concatenate([array.ravel() for array in arrays])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras says which variables have no gradient
+        arrays = run_with_gaps(make(*GAPS))
+    results["gaps"] = np.concatenate([array.ravel() for array in arrays])
     model, x, y = model_and_data()
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    fisher = fisher_information(model, [(x, y)])
+    fisher = fisher_information(with_an_unused_head(model), [(x, {"output": y})])
     np.savez(sys.argv[1], fisher=np.concatenate([f.ravel() for f in fisher]), **results)

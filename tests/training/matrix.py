@@ -115,6 +115,8 @@ ROWS = {
     "steps_per_execution 4": Row(compile={"steps_per_execution": 4}),
     "float16": Row(lambda: sgd(), policy="mixed_float16", changed=overflowing, tolerance=HALF),
     "bfloat16": Row(lambda: sgd(), policy="mixed_bfloat16", tolerance=HALF),
+    "bfloat16 alone": Row(lambda: sgd(), policy="bfloat16", tolerance=10 * HALF),
+    "float64": Row(lambda: sgd(), policy="float64"),
     "ragged last batch": Row(rows=RAGGED),
     "ragged, weighted": Row(rows=RAGGED, weighted=True),
     "masks, outputs, added losses": Row(rows=RAGGED, model=rich, weighted=True),
@@ -151,6 +153,8 @@ CUT = (
     "steps_per_execution 4",
     "global_clipnorm",
     "masks, outputs, added losses",
+    "bfloat16 alone",
+    "float64",
     "all of Keras' options",
     "tower everything, float16",
 )
