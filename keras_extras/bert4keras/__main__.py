@@ -12,8 +12,11 @@ import sys
 
 def main(arguments: list[str]) -> None:
     """Run ``arguments[0]`` as the main program, with the rest as its arguments."""
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments:
         sys.exit(__doc__)
+    if arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return
     script = arguments[0]
     if not os.path.isfile(script):
         sys.exit(f"{script} is no file: give the path of a script. {__doc__}")

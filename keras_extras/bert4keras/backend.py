@@ -119,6 +119,8 @@ def get_available_gpus() -> list[str]:
 def set_gelu(version: str):
     """Choose what the name "gelu" means in bert4keras models: "erf" or "tanh".
 
+    In a config.json of Hugging Face "gelu" is always the one with erf, as it is there.
+
     Raises:
         ValueError: another version.
     """

@@ -9,6 +9,7 @@ import numpy as np
 from keras import activations, initializers
 from keras.layers import *
 
+from keras_extras import layers as _layers
 from keras_extras.bert4keras.backend import (
     K,
     align,
@@ -21,6 +22,9 @@ from keras_extras.bert4keras.backend import (
     tf,
 )
 from keras_extras.layers import *
+
+#: For `custom_objects=` of `load_model`.
+custom_objects = {name: getattr(_layers, name) for name in _layers.__all__}
 
 
 class Layer(keras.layers.Layer):

@@ -6,7 +6,9 @@ of its base class: how a layer is made (`apply`), how weights are loaded and how
 
 from __future__ import annotations
 
+import difflib
 import functools
+import inspect
 import os
 
 import bert4keras.models as original
@@ -31,6 +33,12 @@ _RECOMPUTED = {
     "MultiHeadAttention",
     "ScaleOffset",
 }
+#: bert4keras' names of architectures.
+_NAMES = (
+    "bert albert albert_unshared roberta nezha roformer roformer_v2 electra gpt gpt2 gpt2_ml "
+    "t5 t5_encoder t5_decoder t5.1.0 t5.1.0_encoder t5.1.0_decoder "
+    "t5.1.1 t5.1.1_encoder t5.1.1_decoder mt5.1.1 mt5.1.1_encoder mt5.1.1_decoder"
+).split()
 _make_layer = original.Transformer.apply
 _build = original.build_transformer_model
 
@@ -45,9 +53,14 @@ def _apply(self, inputs=None, layer=None, arguments=None, **kwargs):
             kwargs[key] = _activation(value)
         elif key.endswith("initializer"):
             kwargs[key] = _initializer(value)
+    methods = [k for k, v in kwargs.items() if k.endswith("initializer") and inspect.ismethod(v)]
     output = _make_layer(self, inputs, layer, arguments, **kwargs)
+    made = self.layers.get(self.prefixed(kwargs.get("name")))
     if backend.do_recompute and getattr(layer, "__name__", None) in _RECOMPUTED:
-        recompute(self.layers[self.prefixed(kwargs.get("name"))])
+        recompute(made)
+    if getattr(made, "built", False):
+        for key in methods:  # have done their work; a saved model names bert4keras' stand-in
+            setattr(made, key, keras.initializers.GlorotUniform())
     return output
 
 
@@ -67,13 +80,24 @@ def _initializer(value):
     return value
 
 
-def _model(inputs, outputs, name=None):
-    """A functional model whose `input` and `output` are tensors when there is just one.
+def _with_tensors(build):
+    """A `build` whose model has tensors as `input` and `output` when there is just one.
 
     Keras 3 keeps the list it is given, so that `Dropout(0.1)(bert.output)` would see a list.
     """
-    ends = [x[0] if isinstance(x, list) and len(x) == 1 else x for x in (inputs, outputs)]
-    return keras.Model(*ends, name=name)
+
+    def alone(x):
+        return x[0] if isinstance(x, list) and len(x) == 1 else x
+
+    @functools.wraps(build)
+    def wrapper(self, *args, **kwargs):
+        before = getattr(self, "model", None)
+        build(self, *args, **kwargs)
+        if self.model is not before:
+            ends = alone(self.inputs), alone(self.outputs)
+            self.model = keras.Model(*ends, name=self.model.name)
+
+    return wrapper
 
 
 def data_parallel(model, devices=None, parts=None):
@@ -113,7 +137,8 @@ def build_transformer_model(
             ``ignore_invalid_weights=True`` to go on where weights do not fit.
 
     Raises:
-        ValueError: weights are missing, superfluous or of another shape (they are listed).
+        ValueError: weights are missing, superfluous or of another shape (they are listed); or
+            `model`, `application` or the sizes are not what bert4keras has.
 
     >>> bert = build_transformer_model(
     ...     vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
@@ -134,9 +159,9 @@ def build_transformer_model(
             name, config = transformer_config(config)
             model = model or name
     config.update(kwargs)
-    transformer = _build(
-        model=model or "bert", application=application, return_keras_model=False, **config
-    )
+    model = model or "bert"
+    _check(model, application, config)
+    transformer = _build(model=model, application=application, return_keras_model=False, **config)
     adapt(transformer, **config)
     if checkpoint_path is not None:
         transformer.truncated = "num_hidden_layers" in kwargs
@@ -144,11 +169,33 @@ def build_transformer_model(
     return transformer.model if return_keras_model else transformer
 
 
+def _check(model, application, config):
+    """Refuse what bert4keras would crash on, or take for something else."""
+    if application.lower() not in ("encoder", "lm", "unilm"):
+        raise ValueError(f"`application` is 'encoder', 'lm' or 'unilm', not {application!r}.")
+    if not isinstance(model, str):  # a class of the user's own, which may have its own rules
+        return
+    if model.lower() not in _NAMES:
+        near = difflib.get_close_matches(model.lower(), _NAMES)
+        raise ValueError(
+            f"bert4keras has no model {model!r}"
+            + (f"; did you mean {' or '.join(near)}?" if near else ".")
+            + f" It has {', '.join(_NAMES)}."
+        )
+    size, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    if size and heads and size % heads and not config.get("attention_head_size"):
+        raise ValueError(
+            f"hidden_size={size} cannot be divided among num_attention_heads={heads}: change one "
+            "of them, or give attention_head_size."
+        )
+
+
 original.Transformer.apply = _apply
 original.Transformer.load_variable = weights.load_variable
 original.Transformer.create_variable = weights.create_variable
 original.Transformer.load_weights_from_checkpoint = weights.load_weights
 original.Transformer.save_weights_as_checkpoint = weights.save_weights
-original.Model = _model
+original.Transformer.build = _with_tensors(original.Transformer.build)
+original.T5.build = _with_tensors(original.T5.build)
 original.data_parallel = data_parallel
 original.build_transformer_model = build_transformer_model

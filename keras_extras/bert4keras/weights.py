@@ -242,18 +242,23 @@ def is_training_state(name: str, names) -> bool:
     )
 
 
-def _warn_of_unmapped(transformer, mapping):
+def unmapped(transformer, mapping: Mapping[str, list[str]] | None = None) -> list[str]:
+    """Names of the layers that have weights, but no variables of a checkpoint."""
     mapping = transformer.variable_mapping() if mapping is None else mapping
     mapped = {transformer.prefixed(layer) for layer in mapping}
-    unmapped = sorted(
+    return sorted(
         name
         for name, layer in transformer.layers.items()
         if name not in mapped and getattr(layer, "trainable_weights", None)  # inputs have none
     )
-    if unmapped:
+
+
+def _warn_of_unmapped(transformer, mapping):
+    layers = unmapped(transformer, mapping)
+    if layers:
         warnings.warn(
             "No variable of a checkpoint is named for these layers, which keep the weights they "
-            f"have: {', '.join(unmapped)}.",
+            f"have: {', '.join(layers)}.",
             stacklevel=4,
         )
 

@@ -14,6 +14,8 @@ class _AbsolutePosition(keras.layers.Layer):
 
     def __init__(self, output_dim, merge_mode="add", custom_position_ids=False, **kwargs):
         super().__init__(**kwargs)
+        if callable(merge_mode):  # Keras reads "add" in an .h5 file as the name of a function
+            merge_mode = merge_mode.__name__
         if merge_mode not in ("add", "mul", "zero", "concat"):
             raise ValueError(
                 f"merge_mode must be 'add', 'mul', 'zero' or 'concat', not {merge_mode!r}."

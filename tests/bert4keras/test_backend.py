@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.special
+import tensorflow as tf
 
 from keras_extras.bert4keras import backend
 from keras_extras.bert4keras.backend import K
@@ -19,6 +20,7 @@ IDS = np.array([[1, 2, 3, 0, 0], [1, 1, 1, 1, 1]])
 CALLS = [
     ("abs", lambda x: K.abs(x), np.abs),
     ("argmax", lambda x: K.argmax(x), lambda x: x.argmax(-1)),
+    ("argmin", lambda x: K.argmin(x, axis=1), lambda x: x.argmin(1)),
     ("all", lambda x: K.all(x > 0, axis=1), lambda x: (x > 0).all(1)),
     ("any", lambda x: K.any(x > 2, axis=-1, keepdims=True), lambda x: (x > 2).any(-1)[..., None]),
     ("batch_flatten", lambda x: K.batch_flatten(x), lambda x: x.reshape(2, 60)),
@@ -41,14 +43,14 @@ CALLS = [
     ("minimum", lambda x: K.minimum(x, 0.0), lambda x: np.minimum(x, 0)),
     ("not_equal", lambda x: K.not_equal(x, 0), lambda x: x != 0),
     ("ones_like", lambda x: K.ones_like(x, dtype="bool"), lambda x: np.ones(x.shape, bool)),
-    ("permute", lambda x: K.permute_dimensions(x, (1, 0, 2)), lambda x: x.transpose(1, 0, 2)),
-    ("pow", lambda x: K.pow(x, 2), lambda x: x**2),
+    ("permute", lambda x: K.permute_dimensions(x, pattern=(1, 0, 2)), lambda x: x.transpose(1, 0, 2)),
+    ("pow", lambda x: K.pow(x, a=2), lambda x: x**2),
     ("prod", lambda x: K.prod(x, axis=-1), lambda x: x.prod(-1)),
     ("relu", lambda x: K.relu(x, alpha=0.1, max_value=1), lambda x: np.where(x < 0, x / 10, x.clip(max=1))),
-    ("repeat_elements", lambda x: K.repeat_elements(x, 2, -1), lambda x: x.repeat(2, -1)),
+    ("repeat_elements", lambda x: K.repeat_elements(x, rep=2, axis=-1), lambda x: x.repeat(2, -1)),
     ("reshape", lambda x: K.reshape(x, (-1, 6)), lambda x: x.reshape(-1, 6)),
     ("reshape axis", lambda x: K.reshape(x, (3, -1), 2), lambda x: x.reshape(2, 5, 3, 4)),
-    ("reverse", lambda x: K.reverse(x, 1), lambda x: x[:, ::-1]),
+    ("reverse", lambda x: K.reverse(x, axes=1), lambda x: x[:, ::-1]),
     ("sign", lambda x: K.sign(x), np.sign),
     ("softmax", lambda x: K.softmax(x), lambda x: scipy.special.softmax(x, -1)),
     ("sqrt", lambda x: K.sqrt(x), lambda x: np.sqrt(x.clip(0))),
@@ -198,6 +200,39 @@ def test_random_numbers():
     assert draws.mean() == pytest.approx(0.3, abs=0.03)  # six standard errors
     uniform = K.eval(K.random_uniform((1000,), -2, -1))
     assert -2 <= uniform.min() and uniform.max() < -1
+    integers = K.eval(K.random_uniform((1000,), 3, 6, dtype=tf.int32))
+    assert set(integers) == {3, 4, 5} and integers.dtype == "int32"
+
+
+RANDOM_CALLS = {
+    "uniform": lambda x: K.random_uniform(x.shape, seed=np.int64(11)),
+    "normal": lambda x: K.random_normal(x.shape, seed=12),
+    "truncated": lambda x: K.truncated_normal(x.shape, seed=13),
+    "binomial": lambda x: K.random_binomial(x.shape, 0.5, seed=14),
+    "dropout": lambda x: K.dropout(x, 0.5, seed=15),
+}
+
+
+@pytest.mark.parametrize("call", RANDOM_CALLS.values(), ids=list(RANDOM_CALLS))
+def test_a_seed_starts_a_sequence_and_does_not_repeat_a_number(call):
+    ones = keras.ops.ones((40,))
+    draw = tf.function(lambda: call(ones))
+    draws = [K.eval(x) for x in (call(ones), call(ones), draw(), draw())]
+    assert len({x.tobytes() for x in draws}) == 4
+
+
+def test_indices_have_64_bits_as_in_keras_2():
+    assert K.dtype(K.argmax(X)) == K.dtype(K.argmin(keras.Input((None, 12)))) == "int64"
+
+
+def test_a_model_of_functions_on_symbols_is_not_saved(tmp_path):
+    x = keras.Input((None, 12))
+    length = K.cast(K.shape(x)[1], "float32")
+    keras.Model(x, x / length).save(tmp_path / "length.keras")  # keras.ops and a dimension can be
+    loaded = keras.saving.load_model(tmp_path / "length.keras")
+    np.testing.assert_allclose(K.eval(loaded(X)), X / 5, rtol=1e-6)
+    with pytest.raises(NotImplementedError, match=r"calls flatten .*model\.save_weights.* Lambda"):
+        keras.Model(x, K.flatten(x, 1)).save(tmp_path / "flat.keras")
 
 
 def test_shape_of_symbols_keeps_what_is_known():

@@ -6,6 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from keras_extras.bert4keras.huggingface import (
 )
 from keras_extras.bert4keras.huggingface.config import transformer_config
 from keras_extras.bert4keras.huggingface.export import huggingface_config, save_pretrained
+from keras_extras.bert4keras.models import original
 
 PEER = Path(__file__).with_name("huggingface_peer.py")
 spec = importlib.util.spec_from_file_location("huggingface_peer", PEER)
@@ -276,6 +278,12 @@ def test_model_type_by_names(names, model_type):
             {"hidden_act": ["gelu_tanh", "linear"], "scale_decoder_outputs": False},
         ),
         (T5 | {"model_type": "mt5", "feed_forward_proj": "gated-gelu"}, "mt5.1.1", {}),
+        (
+            {"attention_head_size": 4, "shared_segment_embeddings": True},
+            "bert",
+            {"attention_head_size": 4, "shared_segment_embeddings": True},
+        ),
+        ({"max_position_embeddings": 8, "max_position": 9}, "bert", {"max_position": 9}),
     ],
 )
 def test_configurations(changes, model, expected):
@@ -303,17 +311,64 @@ def test_configurations_that_bert4keras_cannot_compute(changes, words):
         transformer_config(BERT | changes)
 
 
+SETTINGS = {k: v for k, v in BERT.items() if k != "model_type"}
+SETTINGS |= {"hidden_act": "gelu", "max_position": 16, "return_keras_model": False}
+
+
+class Deeper(original.BERT):
+    """A user's own: a layer more in each block, without variables in a checkpoint."""
+
+    def apply_main_layers(self, inputs, index):
+        x = super().apply_main_layers(inputs, index)
+        return self.apply(x, keras.layers.Dense, units=self.hidden_size, name=f"Deeper-{index}")
+
+
+class Mapped(Deeper):
+    def variable_mapping(self):
+        own = {f"Deeper-{i}": [f"deeper/{i}/kernel", f"deeper/{i}/bias"] for i in (0, 1)}
+        return {**super().variable_mapping(), **own}
+
+
+def test_variables_that_transformers_has_no_place_for_are_told(tmp_path):
+    with pytest.warns(UserWarning, match="no place for deeper/0/bias, deeper/0/kernel"):
+        save_pretrained(build_transformer_model(**SETTINGS, model=Mapped), tmp_path)
+
+
+@pytest.mark.parametrize("model", ["bert", "electra"])
+def test_a_model_without_segments_gets_one_of_zeros(model, tmp_path):
+    transformer = build_transformer_model(**SETTINGS, model=model, segment_vocab_size=0)
+    save_pretrained(transformer, tmp_path)
+    loaded = build_transformer_model(tmp_path)  # as transformers has it: with segments
+    assert loaded.get_layer("Embedding-Segment").input_dim == 1
+    tokens = peer.batch()["tokens"]
+    want = transformer.model(tokens)
+    np.testing.assert_allclose(loaded([tokens, 0 * tokens]), want, atol=1e-6)
+
+
+def test_a_checkpoint_of_torch_data_parallel(tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    transformer = build_transformer_model(**SETTINGS)
+    save_pretrained(transformer, tmp_path)
+    arrays = load_file(tmp_path / "model.safetensors")
+    arrays = {f"module.{name}": value for name, value in arrays.items()}
+    save_file(arrays, tmp_path / "model.safetensors")
+    loaded = build_transformer_model(tmp_path)
+    for got, want in zip(loaded.get_weights(), transformer.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_models_that_transformers_cannot_compute(tmp_path):
-    settings = {k: v for k, v in BERT.items() if k != "model_type"}
-    settings |= {"hidden_act": "gelu", "max_position": 16, "return_keras_model": False}
     for options, words in (
         ({"model": "roformer_v2"}, "RoFormerV2"),
         ({"model": "gpt2_ml"}, "GPT2_ML"),
         ({"residual_attention_scores": True}, "residual attention scores"),
         ({"hierarchical_position": True}, "hierarchical positions"),
+        ({"attention_head_size": 12}, "heads that are not hidden_size wide"),
+        ({"model": Deeper}, r"no variable is named for \(of Deeper-0, Deeper-1\)"),
         ({"model": "t5.1.0"}, "cross_position_bias=False"),
     ):
-        transformer = build_transformer_model(**settings, **options)
+        transformer = build_transformer_model(**SETTINGS, **options)
         with pytest.raises(CheckpointError, match=words):
             save_pretrained(transformer, tmp_path / "never")
     assert not (tmp_path / "never").exists()
@@ -332,8 +387,6 @@ def test_config_survives_the_way_there_and_back():
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras'
 def test_masks_that_transformers_is_not_told_of(tmp_path):
-    settings = {k: v for k, v in BERT.items() if k != "model_type"}
-    settings |= {"hidden_act": "gelu", "max_position": 16, "return_keras_model": False}
     with pytest.warns(UserWarning, match="Attention-UniLM-Mask"):
-        save_pretrained(build_transformer_model(**settings, application="unilm"), tmp_path)
-    save_pretrained(build_transformer_model(**settings, model="gpt2"), tmp_path)  # is causal there
+        save_pretrained(build_transformer_model(**SETTINGS, application="unilm"), tmp_path)
+    save_pretrained(build_transformer_model(**SETTINGS, model="gpt2"), tmp_path)  # is causal there

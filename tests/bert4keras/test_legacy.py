@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from keras_extras.bert4keras.__main__ import main
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -125,11 +127,137 @@ model.load_weights('w.h5')
 assert (model.predict(np.array([[1, 2]])) == before).all()
 """
 
+# Files, callbacks and names of Keras 2; it runs in the process of TF_KERAS.
+KERAS_2 = """
+import importlib, warnings
+import h5py
+from keras.src.legacy.saving import legacy_h5_format
+from bert4keras.models import build_transformer_model
+
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter('always')
+    tf.compat.v1.disable_eager_execution()
+assert 'stays enabled' in str(told[0].message) and tf.executing_eagerly()
+K.set_session(tf.compat.v1.Session(config=tf.compat.v1.ConfigProto()))
+
+for module, names in {
+    'losses': 'kullback_leibler_divergence mse mae mape msle kld KLD MSE logcosh cosine_proximity',
+    'metrics': 'kullback_leibler_divergence mse mae mape msle kld KLD MSE logcosh cosine_proximity',
+    'objectives': 'mse kullback_leibler_divergence',
+    'optimizers': 'adam sgd rmsprop adagrad adadelta adamax nadam',
+    'preprocessing': 'text sequence',
+    'preprocessing.text': 'Tokenizer',
+    'preprocessing.image': 'ImageDataGenerator',
+    'engine': 'Layer InputSpec',
+    'engine.input_layer': 'Input InputLayer',
+    'engine.sequential': 'Sequential',
+    'engine.network': 'Network',
+    'callbacks.callbacks': 'Callback EarlyStopping',
+    'utils.io_utils': 'Progbar',
+    'utils.training_utils': 'multi_gpu_model',
+    'utils.layer_utils': 'count_params',
+    'legacy.interfaces': 'legacy_get_updates_support',
+}.items():
+    for name in names.split():
+        assert hasattr(importlib.import_module('keras.' + module), name), (module, name)
+from tensorflow.keras.preprocessing.text import Tokenizer
+
+# several outputs: the names fit the values, before the first batch and after
+x = keras.layers.Input((3,))
+double = Model(x, [Dense(1, name='q')(x), Dense(2, name='p')(x)])
+double.compile('sgd', 'mse', metrics=['mae', lambda y_true, y_pred: K.max(y_pred)])
+data = np.random.normal(size=(8, 3)), [np.ones((8, 1)), np.zeros((8, 2))]
+names = double.metrics_names
+assert names == ['loss', 'q_loss', 'p_loss', 'q_mae', 'q_lambda', 'p_mae', 'p_lambda'], names
+q, p = double.predict(data[0])
+losses = [((q - 1) ** 2).mean(), (p**2).mean()]
+metrics = [abs(q - 1).mean(), q.max(), abs(p).mean(), p.max()]
+scores = double.evaluate(*data, verbose=0)
+np.testing.assert_allclose(scores, [sum(losses), *losses, *metrics], rtol=1e-5)
+assert double.metrics_names == names
+assert len(double.train_on_batch(*data)) == 7
+assert (double.layers[1].input_shape, double.layers[1].output_shape) == ((None, 3), (None, 1))
+iterations, *others = double.optimizer.get_weights()
+double.optimizer.set_weights([iterations + 5, *others])
+assert iterations == 1 and K.eval(double.optimizer.iterations) == 6
+
+# generators with arguments by position, callbacks of any metric, files of any name
+def batches():
+    while True:
+        yield data
+
+class Seen(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs = getattr(self, 'epochs', 0) + 1
+
+C = keras.callbacks
+stop = C.EarlyStopping(monitor='val_q_lambda', patience=9)
+plateau = C.ReduceLROnPlateau(monitor='val_q_lambda', patience=9)
+callbacks = [
+    Seen(),
+    stop,
+    plateau,
+    C.ModelCheckpoint('best_model.weights', save_weights_only=True),
+    C.ModelCheckpoint('best.hdf5', monitor='val_loss', save_best_only=True),
+    C.ModelCheckpoint('{epoch}.weights', save_weights_only=True, period=2),
+]
+double.fit_generator(batches(), 1, 3, 0, callbacks, batches(), 1)
+assert callbacks[0].epochs == 3 and stop.mode == plateau.mode == 'min'
+assert sorted(x for x in os.listdir() if x[0].isdigit()) == ['2.weights']
+double.evaluate_generator(batches(), 1, None, 10, 1, False, 0)
+assert [x.shape for x in double.predict_generator(batches(), 2)] == [(16, 1), (16, 2)]
+wanted = double.get_weights()
+double.compile('adam', 'mse')
+for file in ('best_model.weights', 'best.hdf5'):  # the second one is a whole model
+    double.set_weights([0 * w for w in wanted])
+    double.load_weights(file)
+    assert all((a == b).all() for a, b in zip(double.get_weights(), wanted))
+
+# a file is kept as it is until the next one is whole
+double.save('with.model')
+double.save('without.model', include_optimizer=False)
+assert double.optimizer is not None and not keras.models.load_model('without.model').compiled
+assert keras.models.load_model('with.model').compiled
+before = open('with.model', 'rb').read()
+try:
+    double.save('with.model', overwrite=False)
+    raise AssertionError('overwritten')
+except FileExistsError:
+    assert open('with.model', 'rb').read() == before
+write = legacy_h5_format.save_weights_to_hdf5_group
+def interrupted(file, model):
+    file.create_dataset('half', data=[1])
+    raise KeyboardInterrupt
+legacy_h5_format.save_weights_to_hdf5_group = interrupted
+try:
+    double.save_weights('best_model.weights')
+    raise AssertionError('not interrupted')
+except KeyboardInterrupt:
+    double.load_weights('best_model.weights')  # the one before
+legacy_h5_format.save_weights_to_hdf5_group = write
+assert not [x for x in os.listdir() if x.startswith('.writing')]
+
+# a whole model in Keras 2's format, where merge_mode='add' is read as a function
+bert = build_transformer_model(
+    vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4,
+    hidden_act='gelu', max_position=8,
+)
+with h5py.File('old.h5', 'w') as file:
+    legacy_h5_format.save_model_to_hdf5(bert, file)
+ids = [np.array([[1, 2]]), np.array([[0, 0]])]
+np.testing.assert_allclose(keras.models.load_model('old.h5').predict(ids), bert.predict(ids))
+"""
+
 REFUSED = [
     ("import tensorflow as tf; tf.Session().run(1)", "belongs to TensorFlow 1"),
     ("import keras; keras.utils.multi_gpu_model(None, 2)", "MirroredStrategy"),
     ("from bert4keras.backend import K; K.set_learning_phase(1)", "training=True"),
     ("import keras; keras.Sequential([keras.layers.Dense(1)]).load_weights('no')", "no file of"),
+    (
+        "import keras\nmodel = keras.Sequential([keras.layers.Dense(1, input_shape=(2,))])\n"
+        "model.save('model.h5'); model.load_weights('model.h5', by_name=True)",
+        "no layers by name",
+    ),
     (
         "import keras\nclass Mine(keras.optimizers.Adam):\n"
         "    def get_updates(self, loss, params): pass\nMine()",
@@ -138,8 +266,8 @@ REFUSED = [
 ]
 
 
-def test_tf_keras_names_masks_and_weights(tmp_path):
-    (tmp_path / "script.py").write_text(TF_KERAS)
+def test_tf_keras_and_keras_2_names_masks_and_files(tmp_path):
+    (tmp_path / "script.py").write_text(TF_KERAS + KERAS_2)
     done = run_script("script.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -155,6 +283,11 @@ def test_what_belongs_to_the_past_is_refused_with_the_way_to_go(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     for _, sentence in REFUSED:
         assert sentence in done.stdout
+
+
+def test_help(capsys):
+    main(["--help"])
+    assert "script.py" in capsys.readouterr().out
 
 
 def test_runner_without_a_script_or_on_another_backend(tmp_path):

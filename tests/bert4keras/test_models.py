@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 from keras_extras.bert4keras import build_transformer_model, data_parallel
-from keras_extras.bert4keras.backend import set_gelu
+from keras_extras.bert4keras.backend import K, set_gelu
+from keras_extras.bert4keras.models import original
 
 from ..parity import cases
 
@@ -127,6 +128,19 @@ def test_no_bare_name_in_the_registry(run_python):
     assert printed[:2] == ["[]", "True False"]
 
 
+def test_names_that_scripts_import():
+    names = {}
+    exec("from bert4keras.models import *\nfrom bert4keras.layers import custom_objects", names)
+    assert names["custom_objects"]["GlobalPointer"] is keras_extras_layer("GlobalPointer")
+    bert = build_transformer_model(**SMALL)
+
+    class Mine(names["Model"]):
+        pass
+
+    assert isinstance(bert, names["Model"])
+    assert isinstance(Mine(bert.inputs, bert.output), names["Model"])
+
+
 # --- build ---------------------------------------------------------------------------------------
 
 
@@ -141,6 +155,19 @@ def test_output_is_a_tensor():
 def test_several_outputs_stay_a_list():
     bert = build_transformer_model(with_pool=True, with_mlm=True, **SMALL)
     assert [tuple(x.shape) for x in bert.output] == [(None, 16), (None, None, cases.VOCABULARY)]
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"model": "robert"}, "no model 'robert'; did you mean roberta or bert"),
+        ({"application": "seq2seq"}, "'encoder', 'lm' or 'unilm', not 'seq2seq'"),
+        ({"hidden_size": 15}, "hidden_size=15 cannot be divided among num_attention_heads=2"),
+    ],
+)
+def test_what_bert4keras_does_not_have_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        build_transformer_model(**{**SMALL, **options})
 
 
 def test_mask_reaches_the_output():
@@ -255,6 +282,22 @@ def test_recompute(names, run_python, tmp_path):
 
 
 # --- save ----------------------------------------------------------------------------------------
+
+
+def test_an_initializer_that_is_a_method_of_the_users_class(tmp_path):
+    """As GAU-alpha has it; only its values can be saved."""
+
+    class Halves(original.RoFormerV2):
+        def initializer(self, shape, dtype=None, order=3, gain=1.0):
+            return keras.ops.full(shape, 0.5, dtype)
+
+    model = build_transformer_model(model=Halves, **SMALL)
+    kernels = [w for w in model.weights if w.name in ("kernel", "embeddings")]
+    assert kernels and all((K.eval(w) == 0.5).all() for w in kernels)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded([IDS, 0 * IDS]), model([IDS, 0 * IDS]))
+
 
 SAVED = [
     name

@@ -50,7 +50,8 @@ def as_bert4keras(
     Raises:
         CheckpointError: the model type is not among ``SUPPORTED``.
     """
-    stored = {re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name): name for name in checkpoint}
+    stored = {name.removeprefix("module."): name for name in checkpoint}  # torch's DataParallel
+    stored = {re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", k): v for k, v in stored.items()}
     stored = {re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", k): v for k, v in stored.items()}
     model_type = model_type or _recognise(stored, architecture)
     if {model_type, architecture} == {"t5", "mt5"}:

@@ -23,6 +23,20 @@ ACTIVATIONS = {
     "linear": "linear",
 }
 
+# What bert4keras knows of an architecture by names of its own; they go before Hugging Face's.
+_OWN = (
+    "attention_dropout_rate",
+    "attention_head_size",
+    "attention_key_size",
+    "dropout_rate",
+    "hierarchical_position",
+    "max_position",
+    "residual_attention_scores",
+    "segment_vocab_size",
+    "sequence_length",
+    "shared_segment_embeddings",
+)
+
 # The epsilon that bert4keras gives to all normalisations of a model; None where it mixes two.
 _EPSILON = {
     "bert": 1e-12,
@@ -42,8 +56,9 @@ def transformer_config(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         config: the parsed file.
 
     Returns:
-        bert4keras' name of the architecture and the arguments of ``build_transformer_model``. Two
-        of them are for ``adapt``: ``layer_norm_epsilon`` where it is not bert4keras' own, and
+        bert4keras' name of the architecture and the arguments of ``build_transformer_model``, with
+        what the file says in bert4keras' own words (``attention_head_size``, …). Two of them are
+        for ``adapt``: ``layer_norm_epsilon`` where it is not bert4keras' own, and
         ``scale_decoder_outputs``.
 
     Raises:
@@ -71,11 +86,12 @@ def transformer_config(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     ):
         if model_type in types:
             try:
-                return read(config, model_type)
+                name, kwargs = read(config, model_type)
             except KeyError as error:
                 raise CheckpointError(
                     f"The configuration of this Hugging Face {model_type} model lacks {error}."
                 ) from error
+            return name, kwargs | {k: config[k] for k in _OWN if config.get(k) is not None}
     raise CheckpointError(
         f"bert4keras has no counterpart of Hugging Face's model type {model_type!r}. It has one of "
         "bert, ernie, nezha, roformer, electra, albert, gpt2, openai-gpt, t5 and mt5."

@@ -14,7 +14,7 @@ import numpy as np
 from keras_extras.bert4keras import huggingface
 from keras_extras.bert4keras.checkpoints import tensor_files
 from keras_extras.bert4keras.checkpoints.checkpoint import CheckpointError
-from keras_extras.bert4keras.weights import collect
+from keras_extras.bert4keras.weights import collect, unmapped
 
 # our name of an activation -> Hugging Face's
 _BACK = {
@@ -54,12 +54,22 @@ def save_pretrained(transformer, directory, vocabulary=None, dtype: str | None =
             stacklevel=2,
         )
     arrays = collect(transformer, None, dtype)
+    if "type_vocab_size" in config and not transformer.segment_vocab_size:
+        # transformers adds the embedding of a segment to every token: here it is zero
+        words = next(name for name in arrays if name.endswith("/word_embeddings"))
+        segments = words.replace("word_embeddings", "token_type_embeddings")
+        arrays[segments] = np.zeros_like(arrays[words][:1])
     scale = transformer.layers.get(transformer.prefixed("Decoder-Output-Scale"))
     if scale is not None and "decoder/logits/kernel" in arrays:
         # transformers does not scale before softmax weights of their own
         logits = arrays["decoder/logits/kernel"]
         arrays["decoder/logits/kernel"] = (logits * scale.scale).astype(logits.dtype)
-    write_pretrained(directory, arrays, config, vocabulary)
+    left = write_pretrained(directory, arrays, config, vocabulary)
+    if left:
+        warnings.warn(
+            f"transformers' model has no place for {', '.join(left)}: they are not in {directory}.",
+            stacklevel=2,
+        )
 
 
 def write_pretrained(
@@ -110,6 +120,8 @@ def huggingface_config(transformer) -> dict[str, Any]:
     layers = {name.removeprefix(transformer.prefix): x for name, x in transformer.layers.items()}
     feed_forward = [x for x in layers.values() if isinstance(x, FeedForward)]
     norms = [x for x in layers.values() if isinstance(x, LayerNormalization)]
+    own = unmapped(transformer)
+    width = transformer.attention_head_size * transformer.num_attention_heads
     unfit = [
         trait
         for trait, there in (
@@ -119,6 +131,9 @@ def huggingface_config(transformer) -> dict[str, Any]:
             ("shared segment embeddings", getattr(transformer, "shared_segment_embeddings", False)),
             ("separate sizes of keys and values",
              transformer.attention_key_size != transformer.attention_head_size),
+            ("attention heads that are not hidden_size wide together",
+             width != transformer.hidden_size and "T5_Base" not in kinds),
+            (f"weights that no variable is named for (of {', '.join(own)})", own),
             ("no feed-forward layer", not feed_forward),
         )
         if there
@@ -170,7 +185,7 @@ def _bert_config(transformer, kinds, layers, act) -> dict:
         "hidden_dropout_prob": transformer.dropout_rate,
         "attention_probs_dropout_prob": transformer.attention_dropout_rate,
         "max_position_embeddings": transformer.max_position,
-        "type_vocab_size": transformer.segment_vocab_size,
+        "type_vocab_size": transformer.segment_vocab_size or 1,
         "layer_norm_eps": None,
     }
     if kind == "NEZHA":

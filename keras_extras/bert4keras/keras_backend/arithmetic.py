@@ -13,11 +13,15 @@ from keras_extras.bert4keras.keras_backend.values import dtype, floatx, ndim, sh
 
 # --- Elementwise ---------------------------------------------------------------------------------
 
-abs, square, pow, exp, log = ops.absolute, ops.square, ops.power, ops.exp, ops.log
+abs, square, exp, log = ops.absolute, ops.square, ops.exp, ops.log
 sign, round, sin, cos, tanh = ops.sign, ops.round, ops.sin, ops.cos, ops.tanh
 maximum, minimum, equal, not_equal = ops.maximum, ops.minimum, ops.equal, ops.not_equal
 greater, greater_equal, less, less_equal = ops.greater, ops.greater_equal, ops.less, ops.less_equal
 elu, sigmoid, softplus, softsign = ops.elu, ops.sigmoid, ops.softplus, ops.softsign
+
+
+def pow(x, a):
+    return ops.power(x, a)
 
 
 def sqrt(x):
@@ -89,12 +93,17 @@ def all(x, axis=None, keepdims=False):
     return ops.all(ops.cast(x, "bool"), axis=axis, keepdims=keepdims)
 
 
+def _as_index(x):
+    """Indices as TensorFlow gives them, in 64 bits; Keras 3 has 32."""
+    return ops.cast(x, "int64") if keras.config.backend() == "tensorflow" else x
+
+
 def argmax(x, axis=-1):
-    return ops.argmax(x, axis=axis)
+    return _as_index(ops.argmax(x, axis=axis))
 
 
 def argmin(x, axis=-1):
-    return ops.argmin(x, axis=axis)
+    return _as_index(ops.argmin(x, axis=axis))
 
 
 def cumsum(x, axis=0):
@@ -161,23 +170,44 @@ def binary_crossentropy(target, output, from_logits=False):
 # --- Randomness ----------------------------------------------------------------------------------
 
 
+@functools.cache
+def _generator(seed):
+    return keras.random.SeedGenerator(seed)
+
+
+def _stream(seed):
+    """The source of random numbers of a seed: further numbers at each call, as in Keras 2.
+
+    Keras 3 gives the same numbers for the same integer; so it stays on JAX, whose compiled steps
+    cannot change a hidden state.
+    """
+    if seed is None or keras.config.backend() == "jax":
+        return seed
+    return _generator(int(seed))
+
+
 def random_uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
-    return keras.random.uniform(tuple(shape), minval, maxval, dtype=dtype or floatx(), seed=seed)
+    """Numbers in [minval, maxval), integers if `dtype` is one of integers."""
+    dtype = keras.backend.standardize_dtype(dtype or floatx())
+    draw = keras.random.randint if "int" in dtype else keras.random.uniform
+    return draw(tuple(shape), minval, maxval, dtype=dtype, seed=_stream(seed))
 
 
 def random_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
-    return keras.random.normal(tuple(shape), mean, stddev, dtype=dtype or floatx(), seed=seed)
+    return keras.random.normal(
+        tuple(shape), mean, stddev, dtype=dtype or floatx(), seed=_stream(seed)
+    )
 
 
 def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
     return keras.random.truncated_normal(
-        tuple(shape), mean, stddev, dtype=dtype or floatx(), seed=seed
+        tuple(shape), mean, stddev, dtype=dtype or floatx(), seed=_stream(seed)
     )
 
 
 def random_binomial(shape, p=0.0, dtype=None, seed=None):
     """1 with probability `p`, else 0."""
-    draws = keras.random.uniform(tuple(shape), seed=seed)
+    draws = keras.random.uniform(tuple(shape), seed=_stream(seed))
     return ops.cast(draws < p, dtype or floatx())
 
 
@@ -186,4 +216,4 @@ random_bernoulli = random_binomial
 
 @traced
 def dropout(x, level, noise_shape=None, seed=None):
-    return keras.random.dropout(x, level, noise_shape=noise_shape, seed=seed)
+    return keras.random.dropout(x, level, noise_shape=noise_shape, seed=_stream(seed))

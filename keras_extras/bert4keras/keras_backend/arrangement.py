@@ -11,7 +11,6 @@ from keras_extras.bert4keras.keras_backend.symbolic_calls import traced
 from keras_extras.bert4keras.keras_backend.values import dtype, floatx, ndim, shape
 
 squeeze, stack, transpose = ops.squeeze, ops.stack, ops.transpose
-permute_dimensions, repeat_elements, reverse = ops.transpose, ops.repeat, ops.flip
 
 
 @traced
@@ -49,6 +48,18 @@ def flatten(tensor, start=None, end=None):
 
 def batch_flatten(x):
     return flatten(x, 1)
+
+
+def permute_dimensions(x, pattern):
+    return ops.transpose(x, pattern)
+
+
+def repeat_elements(x, rep, axis):
+    return ops.repeat(x, rep, axis=axis)
+
+
+def reverse(x, axes):
+    return ops.flip(x, axes)
 
 
 def expand_dims(x, axis=-1):

@@ -33,7 +33,21 @@ class BackendCall(keras.Operation):
         args, kwargs = keras.tree.pack_sequence_as(self.template, flat)
         return self.function(*args, **kwargs)
 
+    def get_config(self):
+        """Refused: a function cannot be found again by its name.
 
+        Raises:
+            NotImplementedError: always, with the way to go.
+        """
+        name = getattr(self.function, "__name__", "a function")
+        raise NotImplementedError(
+            f"The model calls {name} on symbolic tensors, outside of a layer, so that it cannot be "
+            "saved whole. Save its weights (model.save_weights), or make the call in the `call` of "
+            "a layer or in a Lambda."
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_extras")
 class Dimension(keras.Operation):
     """One dynamic dimension of a symbolic tensor, as a symbolic scalar."""
 

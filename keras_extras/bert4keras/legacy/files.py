@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -17,7 +18,8 @@ def accept_old_files():
     """Weights and models under any name: ``save_weights('best.weights')``, ``save('x.model')``.
 
     Weights are written as Keras 2 wrote them (HDF5, layer by layer), so that files of the two
-    exchange; models as Keras 3's zip file, whatever their name.
+    exchange; models as Keras 3's zip file, whatever their name. A file is replaced when the new
+    one is whole. `load_weights` takes the weights out of either.
     Why: Keras 3 accepts only the endings .weights.h5, .keras and .h5.
     """
     import h5py
@@ -29,42 +31,46 @@ def accept_old_files():
     @functools.wraps(save_weights)
     def new_save_weights(self, filepath, overwrite=True, save_format=None, **kwargs):
         filepath = os.fspath(filepath)
-        if filepath.endswith(".weights.h5"):
-            return save_weights(self, filepath, overwrite=overwrite)
-        if not overwrite and os.path.exists(filepath):
-            raise FileExistsError(f"{filepath} exists, and overwrite=False.")
-        with h5py.File(filepath, "w") as file:
-            legacy_h5_format.save_weights_to_hdf5_group(file, self)
+        with in_its_place(filepath, "x.weights.h5", overwrite) as path:
+            if filepath.endswith(".weights.h5"):
+                return save_weights(self, path)
+            with h5py.File(path, "w") as file:
+                legacy_h5_format.save_weights_to_hdf5_group(file, self)
 
     @functools.wraps(load_weights)
     def new_load_weights(self, filepath, by_name=False, skip_mismatch=False, **kwargs):
         filepath = os.fspath(filepath)
-        if not h5py.is_hdf5(filepath):
+        whole = zipfile.is_zipfile(filepath)  # written by model.save
+        if not whole and not h5py.is_hdf5(filepath):
             if os.path.exists(f"{filepath}.index"):
                 raise ValueError(
                     f"{filepath} is a TensorFlow checkpoint, written by tf.keras without the "
                     "ending .h5. Load it where it was written and save it again as .h5."
                 )
             raise OSError(f"{filepath} is no file of weights: it does not exist or is no HDF5.")
-        with h5py.File(filepath, "r") as file:
-            group = file["model_weights"] if "model_weights" in file else file
-            if "layer_names" in group.attrs or "layer_names0" in group.attrs:
-                if by_name:
-                    return legacy_h5_format.load_weights_from_hdf5_group_by_name(
-                        group, self, skip_mismatch=skip_mismatch
-                    )
-                return legacy_h5_format.load_weights_from_hdf5_group(group, self)
-        with under_name(filepath, "x.weights.h5") as path:
+        if not whole:
+            with h5py.File(filepath, "r") as file:
+                group = file["model_weights"] if "model_weights" in file else file
+                if "layer_names" in group.attrs or "layer_names0" in group.attrs:
+                    if by_name:
+                        return legacy_h5_format.load_weights_from_hdf5_group_by_name(
+                            group, self, skip_mismatch=skip_mismatch
+                        )
+                    return legacy_h5_format.load_weights_from_hdf5_group(group, self)
+        if by_name:
+            raise ValueError(
+                f"{filepath} is in Keras 3's format, which knows no layers by name: write it with "
+                "model.save_weights under a name that does not end with .weights.h5."
+            )
+        name = "x.keras" if whole else "x.weights.h5"
+        with under_name(filepath, name) as path, without_optimizer(self):
             return load_weights(self, path, skip_mismatch=skip_mismatch)
 
     @functools.wraps(save)
     def new_save(self, filepath, overwrite=True, include_optimizer=True, **kwargs):
-        filepath = os.fspath(filepath)
-        if filepath.endswith(".keras"):
-            return save(self, filepath, overwrite=overwrite)
-        with tempfile.TemporaryDirectory() as folder:
-            save(self, os.path.join(folder, "x.keras"))
-            shutil.move(os.path.join(folder, "x.keras"), filepath)
+        kept = contextlib.nullcontext() if include_optimizer else without_optimizer(self)
+        with in_its_place(os.fspath(filepath), "x.keras", overwrite) as path, kept:
+            save(self, path)
 
     @functools.wraps(load_model)
     def new_load_model(filepath, custom_objects=None, compile=True, **kwargs):
@@ -86,6 +92,29 @@ def accept_old_files():
     show("load_model", new_load_model, "models")
     show("load_model", new_load_model, "saving")
     show("save_model", lambda model, *a, **k: model.save(*a, **k), "models")
+
+
+@contextlib.contextmanager
+def in_its_place(filepath, name, overwrite):
+    """A temporary path beside `filepath`, for a file called `name` that is put there when whole."""
+    if not overwrite and os.path.exists(filepath):
+        raise FileExistsError(f"{filepath} exists, and overwrite=False.")
+    filepath = os.path.realpath(filepath)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=os.path.dirname(filepath)) as folder:
+        path = os.path.join(folder, name)
+        yield path
+        os.replace(path, filepath)
+
+
+@contextlib.contextmanager
+def without_optimizer(model):
+    """The model as if it were not compiled: Keras 2's files of weights know no optimizer."""
+    optimizer, compiled = getattr(model, "optimizer", None), model.compiled
+    model.optimizer, model.compiled = None, False
+    try:
+        yield
+    finally:
+        model.optimizer, model.compiled = optimizer, compiled
 
 
 class under_name:

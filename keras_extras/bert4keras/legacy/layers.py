@@ -42,7 +42,7 @@ def keep_masks():
 
 
 def accept_old_optimizer_arguments():
-    """``lr=``, ``decay=``, ``epsilon=None``, and ``optimizer.lr``.
+    """``lr=``, ``decay=``, ``epsilon=None``, ``optimizer.lr``, `get_weights` and `set_weights`.
 
     Why: Keras 3 refuses `lr`, ignores `decay` and has no default epsilon to fall back to.
     """
@@ -77,7 +77,13 @@ def accept_old_optimizer_arguments():
             self.epsilon = keras.config.epsilon()
         build(self, variables)
 
+    def set_weights(self, weights):
+        for variable, value in zip(self.variables, weights, strict=True):
+            variable.assign(value)
+
     cls.__init__, cls.build = __init__, new_build
+    cls.get_weights = lambda self: [keras.ops.convert_to_numpy(x) for x in self.variables]
+    cls.set_weights = set_weights
     cls.lr = property(
         lambda self: self.learning_rate,
         lambda self, value: setattr(self, "learning_rate", value),
@@ -86,7 +92,8 @@ def accept_old_optimizer_arguments():
 
 def accept_old_layer_methods():
     """``add_loss(x, inputs=)``, ``add_metric``, ``add_weight('name', …)``, ``weights=[…]``,
-    ``get_output_at``, ``input_mask`` and ``output_mask``; Lambdas of any function.
+    ``get_output_at``, ``output_shape``, ``output_mask`` and those of the input; Lambdas of any
+    function.
 
     Why: Keras 3 dropped them, and infers the shape of a Lambda without its mask and its dtype.
     """
@@ -127,6 +134,14 @@ def accept_old_layer_methods():
         tensors = getattr(self._inbound_nodes[index], kind)
         return tensors[0] if len(tensors) == 1 else list(tensors)
 
+    def shape_at_first(kind):
+        def shape(self):
+            if not self._inbound_nodes:
+                raise AttributeError(f"The layer {self.name} was never called, and has no shape.")
+            return keras.tree.map_structure(lambda x: x.shape, tensors_at(self, 0, kind))
+
+        return property(shape)
+
     def mask_of(tensors):
         masks = [getattr(x, "_keras_mask", None) for x in keras.tree.flatten(tensors)]
         return masks[0] if len(masks) == 1 else masks
@@ -144,6 +159,8 @@ def accept_old_layer_methods():
     Layer._post_build, Layer.add_metric = new_post_build, add_metric
     Layer.get_output_at = lambda self, index: tensors_at(self, index, "output_tensors")
     Layer.get_input_at = lambda self, index: tensors_at(self, index, "input_tensors")
+    Layer.output_shape = shape_at_first("output_tensors")
+    Layer.input_shape = shape_at_first("input_tensors")
     Layer.input_mask = property(lambda self: mask_of(self.input))
     Layer.output_mask = property(lambda self: mask_of(self.output))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import types
 
@@ -83,17 +84,44 @@ def accept_old_losses():
             optimizer = keras.utils.get_custom_objects()[optimizer]()
         self.__dict__.pop("_legacy_total_loss", None)
         compile_(self, optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        names = getattr(self, "output_names", None) or [""]
+        self.__dict__["_legacy_names"] = names_to_be(loss, metrics, names)
 
     owner.compile = compile  # on the base class: Keras asks whether a subclass overrides it
 
 
+def names_to_be(loss, metrics, outputs):
+    """`metrics_names` before the first batch, with which Keras 3 makes the metrics.
+
+    Args:
+        loss, metrics: as `compile` takes them, for each of several outputs.
+        outputs: the names of the outputs.
+    """
+    from keras.src.utils.naming import get_object_name
+
+    def named(metrics):
+        flat = keras.tree.flatten(metrics or [])
+        return [m if isinstance(m, str) else get_object_name(m) for m in flat]
+
+    def by_output(given):
+        if not isinstance(given, dict):
+            given = dict(zip(outputs, given or [], strict=False))
+        return [(name, given[name]) for name in outputs if given.get(name) is not None]
+
+    if len(outputs) == 1:
+        return ["loss", *named(metrics)]
+    losses = [f"{output}_loss" for output, _ in by_output(loss)]
+    metrics = [f"{output}_{name}" for output, own in by_output(metrics) for name in named(own)]
+    return ["loss", *(losses if len(losses) > 1 else []), *metrics]
+
+
 def accept_old_fit():
     """`fit` and `evaluate` on generators of lists and on lists of numbers; `fit_generator`,
-    `evaluate_generator`; `metrics_names` name what `evaluate` returns; `workers=` and the like are
-    accepted and mean nothing.
+    `evaluate_generator`; `metrics_names` name what `evaluate` returns, in Keras 2's order;
+    `workers=` and the like are accepted and mean nothing.
 
-    Why: Keras 3 wants tuples without None, and takes the sequence lengths of a generator's first
-    two batches for those of all.
+    Why: Keras 3 wants tuples without None, takes the sequence lengths of a generator's first two
+    batches for those of all, and sorts the metrics of several outputs by their names.
     """
     fit, evaluate = keras.Model.fit, keras.Model.evaluate
     train_on_batch, test_on_batch = keras.Model.train_on_batch, keras.Model.test_on_batch
@@ -149,19 +177,44 @@ def accept_old_fit():
         )
         return evaluate(self, x, y, batch_size, verbose, **kwargs)
 
-    def fit_generator(self, generator, steps_per_epoch=None, epochs=1, verbose=1, **kwargs):
-        return self.fit(
-            generator, epochs=epochs, verbose=verbose, steps_per_epoch=steps_per_epoch, **kwargs
+    def fit_generator(self, generator, steps_per_epoch=None, epochs=1, verbose=1, *args, **kwargs):
+        names = (
+            "callbacks",
+            "validation_data",
+            "validation_steps",
+            "validation_freq",
+            "class_weight",
         )
+        kwargs.update(zip(names, args, strict=False))
+        kwargs.update(steps_per_epoch=steps_per_epoch, epochs=epochs, verbose=verbose)
+        return self.fit(generator, **kwargs)
 
-    def evaluate_generator(self, generator, steps=None, verbose=0, **kwargs):
-        return self.evaluate(generator, steps=steps, verbose=verbose, **kwargs)
+    def evaluate_generator(
+        self,
+        generator,
+        steps=None,
+        callbacks=None,
+        max_queue_size=10,
+        workers=1,
+        use_multiprocessing=False,
+        verbose=0,
+    ):
+        return self.evaluate(generator, steps=steps, callbacks=callbacks, verbose=verbose)
+
+    def ordered(self, logs):
+        """The names in `logs`: the loss, the outputs' losses, their metrics, those of layers."""
+        names = [*self.__dict__.get("_legacy_names", ()), *(m.name for m in self.metrics)]
+        names = [name for name in dict.fromkeys(names) if name in logs]
+        return names + sorted(set(logs).difference(names))
 
     def metrics_names(self):
-        names = []
-        for metric in self.metrics:
-            names += [m.name for m in getattr(metric, "metrics", [metric])]
-        return names
+        if not all(x is None or x.built for x in (self._compile_loss, self._compile_metrics)):
+            return self.__dict__["_legacy_names"]
+        return ordered(self, self.get_metrics_result())
+
+    def values(self, logs):
+        values = [logs[name] for name in ordered(self, logs)]
+        return values[0] if len(values) == 1 else values
 
     def on_batch(original):
         @functools.wraps(original)
@@ -175,6 +228,7 @@ def accept_old_fit():
     keras.Model.fit, keras.Model.evaluate = new_fit, new_evaluate
     keras.Model.fit_generator, keras.Model.evaluate_generator = fit_generator, evaluate_generator
     keras.Model.metrics_names = property(metrics_names)
+    keras.Model._flatten_metrics_in_order = values
     keras.Model.train_on_batch = on_batch(train_on_batch)
     keras.Model.test_on_batch = on_batch(test_on_batch)
 
@@ -212,8 +266,17 @@ def accept_old_predict():
                 return in_batches(self, x, batch_size or 32)
         return predict(self, x, batch_size, verbose, steps, callbacks)
 
-    def predict_generator(self, generator, steps=None, verbose=0, **kwargs):
-        return self.predict(generator, steps=steps, verbose=verbose)
+    def predict_generator(
+        self,
+        generator,
+        steps=None,
+        callbacks=None,
+        max_queue_size=10,
+        workers=1,
+        use_multiprocessing=False,
+        verbose=0,
+    ):
+        return self.predict(generator, steps=steps, callbacks=callbacks, verbose=verbose)
 
     keras.Model.predict, keras.Model.predict_generator = new_predict, predict_generator
     keras.Model.predict_on_batch = lambda self, x: predict_on_batch(
@@ -224,9 +287,11 @@ def accept_old_predict():
 
 
 def accept_old_callbacks():
-    """Callbacks that do not call ``super().__init__()`` or that set ``self.model`` themselves.
+    """Callbacks that do not call ``super().__init__()`` or that set ``self.model`` themselves;
+    `ModelCheckpoint` under any file name and with ``period=``; ``mode='auto'`` for any metric.
 
-    Why: in Keras 3 `model` is a property without a setter over an attribute made in `__init__`.
+    Why: in Keras 3 `model` is a property without a setter over an attribute made in `__init__`;
+    checkpoints need certain endings, and the direction of a script's own metric must be told.
     """
     keras.callbacks.Callback._model = None
     keras.callbacks.Callback.params = None
@@ -234,6 +299,47 @@ def accept_old_callbacks():
     keras.callbacks.Callback.model = property(
         lambda self: self._model, lambda self, model: setattr(self, "_model", model)
     )
+    checkpoint = keras.callbacks.ModelCheckpoint
+    init, on_epoch_end = checkpoint.__init__, checkpoint.on_epoch_end
+    monitor = next(cls for cls in checkpoint.__mro__ if "_set_monitor_op" in vars(cls))
+    set_monitor_op = monitor._set_monitor_op
+
+    @functools.wraps(init)
+    def __init__(
+        self,
+        filepath,
+        monitor="val_loss",
+        verbose=0,
+        save_best_only=False,
+        save_weights_only=False,
+        mode="auto",
+        period=1,
+        **kwargs,
+    ):
+        accepted = "x.weights.h5" if save_weights_only else "x.keras"
+        init(self, accepted, monitor, verbose, save_best_only, save_weights_only, mode, **kwargs)
+        self.filepath = os.fspath(filepath)
+        self.period, self.epochs_since_last_save = period, 0
+
+    @functools.wraps(on_epoch_end)
+    def new_on_epoch_end(self, epoch, logs=None):
+        self.epochs_since_last_save += 1
+        if self.epochs_since_last_save >= self.period:
+            self.epochs_since_last_save = 0
+            on_epoch_end(self, epoch, logs)
+
+    @functools.wraps(set_monitor_op)
+    def new_set_monitor_op(self):
+        """Keras 3's direction where it knows one, else Keras 2's, which goes by the name."""
+        try:
+            set_monitor_op(self)
+        except ValueError:
+            rises = "acc" in self.monitor or self.monitor.startswith("fmeasure")
+            self.mode = "max" if rises else "min"
+            set_monitor_op(self)
+
+    checkpoint.__init__, checkpoint.on_epoch_end = __init__, new_on_epoch_end
+    monitor._set_monitor_op = new_set_monitor_op
 
 
 def accept_train_functions():
