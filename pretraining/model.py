@@ -3,11 +3,10 @@
 Beside it the order of two segments can be told, from the vector of `[CLS]`.
 """
 
-import bert4keras.models as original
 import keras
 from keras import ops
 
-from keras_extras.bert4keras import build_transformer_model
+from keras_extras.bert4keras.models import build_transformer_model, original
 from keras_extras.training import Model
 
 __all__ = ["ARCHITECTURES", "masked_language_model"]

@@ -154,7 +154,7 @@ class KerasSeams:
 
     def assign(self, variable, value):
         if GATE.condition is not None:
-            value = ops.where(GATE.condition, value, variable)
+            value = ops.where(GATE.condition, value, ops.convert_to_tensor(variable))
         super().assign(variable, value)
 
     def assign_add(self, variable, value):
@@ -176,7 +176,7 @@ class KerasSeams:
         """
         if not on_tensorflow():
             for total, gradient in zip(sums, gradients, strict=True):
-                kept = ops.where(restart, 0.0, total)
+                kept = ops.where(restart, 0.0, ops.convert_to_tensor(total))
                 total.assign(kept if gradient is None else kept + ops.cast(gradient, total.dtype))
             return
         import tensorflow as tf

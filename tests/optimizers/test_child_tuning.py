@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from keras_extras import optimizers as ours
 from keras_extras.optimizers.fisher import fisher_information, largest
@@ -145,6 +144,8 @@ def test_child_network_alone_changes(tmp_path):
 @pytest.mark.parametrize("how", ["set_weights", "assign"])
 def test_child_network_of_a_state_that_is_put_in(how):
     """As `Resume` does; in a graph, too, where variables have no values."""
+    import tensorflow as tf
+
     weight = keras.Variable(np.zeros(4))
     states = []
     for _ in range(2):

@@ -1,6 +1,7 @@
 """The launcher: TF_CONFIG, prefixed output, and an end for all when one fails."""
 
 import _thread
+import functools
 import json
 import os
 import signal
@@ -90,10 +91,16 @@ def gone(pid):
 def test_command_line_and_its_end_by_a_signal(script, number):
     # by its path: `-m` would first import the whole package
     command = [sys.executable, sys.modules[launch.__module__].__file__, script(FAIL), "never"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    pid = int(process.stdout.readline().split()[-1])
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # under `nohup` these tests would ignore a hang-up, and what they start would do so, too
+    heard = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+    with subprocess.Popen(command, preexec_fn=heard, **pipes) as process:
+        try:
+            pid = int(process.stdout.readline().split()[-1])
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "Stopped; ending the workers." in errors and "Traceback" not in errors
     assert gone(pid)
