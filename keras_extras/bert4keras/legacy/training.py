@@ -189,18 +189,6 @@ def accept_old_fit():
         kwargs.update(steps_per_epoch=steps_per_epoch, epochs=epochs, verbose=verbose)
         return self.fit(generator, **kwargs)
 
-    def evaluate_generator(
-        self,
-        generator,
-        steps=None,
-        callbacks=None,
-        max_queue_size=10,
-        workers=1,
-        use_multiprocessing=False,
-        verbose=0,
-    ):
-        return self.evaluate(generator, steps=steps, callbacks=callbacks, verbose=verbose)
-
     def ordered(self, logs):
         """The names in `logs`: the loss, the outputs' losses, their metrics, those of layers."""
         names = [*self.__dict__.get("_legacy_names", ()), *(m.name for m in self.metrics)]
@@ -226,11 +214,30 @@ def accept_old_fit():
         return method
 
     keras.Model.fit, keras.Model.evaluate = new_fit, new_evaluate
-    keras.Model.fit_generator, keras.Model.evaluate_generator = fit_generator, evaluate_generator
+    keras.Model.fit_generator = fit_generator
+    keras.Model.evaluate_generator = on_generator("evaluate")
     keras.Model.metrics_names = property(metrics_names)
     keras.Model._flatten_metrics_in_order = values
     keras.Model.train_on_batch = on_batch(train_on_batch)
     keras.Model.test_on_batch = on_batch(test_on_batch)
+
+
+def on_generator(name: str):
+    """`evaluate_generator` or `predict_generator`, with the arguments of Keras 2 in their order."""
+
+    def method(
+        self,
+        generator,
+        steps=None,
+        callbacks=None,
+        max_queue_size=10,
+        workers=1,
+        use_multiprocessing=False,
+        verbose=0,
+    ):
+        return getattr(self, name)(generator, steps=steps, callbacks=callbacks, verbose=verbose)
+
+    return method
 
 
 def accept_old_predict():
@@ -266,19 +273,7 @@ def accept_old_predict():
                 return in_batches(self, x, batch_size or 32)
         return predict(self, x, batch_size, verbose, steps, callbacks)
 
-    def predict_generator(
-        self,
-        generator,
-        steps=None,
-        callbacks=None,
-        max_queue_size=10,
-        workers=1,
-        use_multiprocessing=False,
-        verbose=0,
-    ):
-        return self.predict(generator, steps=steps, callbacks=callbacks, verbose=verbose)
-
-    keras.Model.predict, keras.Model.predict_generator = new_predict, predict_generator
+    keras.Model.predict, keras.Model.predict_generator = new_predict, on_generator("predict")
     keras.Model.predict_on_batch = lambda self, x: predict_on_batch(
         self, batches.as_arrays(x, self.inputs)
     )
