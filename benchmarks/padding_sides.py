@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from sides import LEARNING_RATE, WEIGHT_DECAY, versions
+from sides import LEARNING_RATE, WEIGHT_DECAY, torch_batch, torch_classifier, versions
 
 CONFIG = {
     "vocab_size": 21128,
@@ -70,20 +70,6 @@ def torch_epochs(rows: list[list[int]], labels: list[int], size: int):
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
-    class Classifier(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            settings = {k: v for k, v in CONFIG.items() if k != "max_position"}
-            settings["max_position_embeddings"] = CONFIG["max_position"]
-            config = transformers.BertConfig(**settings, attn_implementation="sdpa")
-            self.bert = transformers.BertModel(config, add_pooling_layer=False)
-            self.head = torch.nn.Linear(CONFIG["hidden_size"], max(labels) + 1)
-
-        def forward(self, input_ids, attention_mask, labels):
-            output = self.bert(input_ids=input_ids, attention_mask=attention_mask)
-            logits = self.head(output.last_hidden_state[:, 0])
-            return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
-
     class Sampler(LengthGroupedSampler):
         """Sorts 50 batches together, as of the whole data; of few rows Trainer takes fewer."""
 
@@ -103,18 +89,14 @@ def torch_epochs(rows: list[list[int]], labels: list[int], size: int):
     computed = []
 
     def collate(examples: list[dict]) -> dict:
-        length = max(len(row["input_ids"]) for row in examples)
-        ids = torch.zeros((len(examples), length), dtype=torch.long)
-        for line, row in zip(ids, examples, strict=True):
-            line[: len(row["input_ids"])] = torch.tensor(row["input_ids"])
-        computed.append(ids.numel())
-        targets = torch.tensor([row["labels"] for row in examples])
-        return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": targets}
+        batch = torch_batch(examples)
+        computed.append(batch["input_ids"].numel())
+        return batch
 
     begin = Begin()
     folder = tempfile.TemporaryDirectory()
     trainer = Trainer(
-        Classifier(),
+        torch_classifier(CONFIG, max(labels) + 1),
         transformers.TrainingArguments(
             folder.name,
             per_device_train_batch_size=size,

@@ -80,41 +80,74 @@ def keras_steps(side: str, config: dict):
     return train, infer
 
 
-def torch_steps(config: dict):
-    """Training and inference steps of Hugging Face transformers on torch, not compiled."""
+def torch_classifier(config: dict, classes: int):
+    """transformers' BERT with a linear layer on the vector of [CLS], as a torch module."""
     import torch
     from transformers import BertConfig, BertModel
 
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     settings = {k: v for k, v in config.items() if k != "max_position"}
     settings["max_position_embeddings"] = config["max_position"]
-    bert = BertModel(
-        BertConfig(**settings, attn_implementation="sdpa"),
-        add_pooling_layer=False,
-    )
-    head = torch.nn.Linear(config["hidden_size"], CLASSES)
-    parameters = [*bert.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
 
-    def logits(ids, segments):
+    class Classifier(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bert = BertModel(
+                BertConfig(**settings, attn_implementation="sdpa"), add_pooling_layer=False
+            )
+            self.head = torch.nn.Linear(config["hidden_size"], classes)
+
+        def forward(self, input_ids, attention_mask, token_type_ids=None, labels=None):
+            output = self.bert(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                token_type_ids=token_type_ids,
+            )
+            logits = self.head(output.last_hidden_state[:, 0])
+            if labels is None:
+                return {"logits": logits}
+            return {"loss": torch.nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    return Classifier()
+
+
+def torch_batch(examples: list[dict]) -> dict:
+    """Rows of "input_ids" and "labels" as tensors, padded to the longest."""
+    import torch
+
+    length = max(len(row["input_ids"]) for row in examples)
+    ids = torch.zeros((len(examples), length), dtype=torch.long)
+    for line, row in zip(ids, examples, strict=True):
+        line[: len(row["input_ids"])] = torch.tensor(row["input_ids"])
+    targets = torch.tensor([row["labels"] for row in examples])
+    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": targets}
+
+
+def torch_steps(config: dict):
+    """Training and inference steps of Hugging Face transformers on torch, not compiled."""
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    model = torch_classifier(config, CLASSES)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+    )
+
+    def output(ids, segments, labels=None):
         ids, segments = torch.from_numpy(ids).long(), torch.from_numpy(segments).long()
-        output = bert(input_ids=ids, token_type_ids=segments, attention_mask=(ids != 0).long())
-        return head(output.last_hidden_state[:, 0])
+        return model(ids, (ids != 0).long(), segments, labels)
 
     def train(ids, segments, labels):
-        bert.train()
-        loss = torch.nn.functional.cross_entropy(
-            logits(ids, segments), torch.from_numpy(labels).long()
-        )
+        model.train()
+        loss = output(ids, segments, torch.from_numpy(labels).long())["loss"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         loss.item()
 
     def infer(ids, segments, labels):
-        bert.eval()
+        model.eval()
         with torch.inference_mode():
-            logits(ids, segments).softmax(-1).numpy()
+            output(ids, segments)["logits"].softmax(-1).numpy()
 
     return train, infer
 

@@ -1,0 +1,70 @@
+"""transformers' side of the comparison of scores: trains once and prints the accuracy as JSON.
+
+`twin.py` starts it as ``python twin_side.py FILE SEED``; FILE holds the shape of the model, rows
+of token ids with their labels for training and dev, and how to train.
+"""
+
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from sides import torch_batch, torch_classifier, versions
+
+
+def dataset(rows: dict) -> list[dict]:
+    """Rows as Trainer takes them."""
+    pairs = zip(rows["ids"], rows["labels"], strict=True)
+    return [{"input_ids": ids, "labels": label} for ids, label in pairs]
+
+
+def train_and_score(data: dict, seed: int) -> dict:
+    """The dev accuracy of a model from scratch, and the seconds that its training took."""
+    transformers.set_seed(seed)
+    config, settings = data["config"], data["settings"]
+    model = torch_classifier(config, max(data["train"]["labels"]) + 1)
+    torch.nn.init.normal_(model.head.weight, std=config["initializer_range"])
+    torch.nn.init.zeros_(model.head.bias)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = transformers.Trainer(
+            model,
+            transformers.TrainingArguments(
+                folder,
+                seed=seed,
+                per_device_train_batch_size=settings["batch_size"],
+                per_device_eval_batch_size=settings["batch_size"],
+                num_train_epochs=settings["epochs"],
+                optim="adamw_torch_fused",
+                learning_rate=settings["learning_rate"],
+                weight_decay=settings["weight_decay"],
+                lr_scheduler_type="constant",
+                max_grad_norm=0,
+                train_sampling_strategy="group_by_length",
+                remove_unused_columns=False,
+                use_cpu=True,
+                save_strategy="no",
+                logging_strategy="no",
+                report_to="none",
+                disable_tqdm=not sys.stderr.isatty(),
+            ),
+            data_collator=torch_batch,
+            train_dataset=dataset(data["train"]),
+        )
+        start = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - start
+        logits = trainer.predict(dataset(data["dev"])).predictions
+    right = np.argmax(logits, axis=-1) == np.array(data["dev"]["labels"])
+    return {"accuracy": float(right.mean()), "seconds": seconds, "versions": versions()}
+
+
+if __name__ == "__main__":
+    answers = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        found = train_and_score(json.loads(Path(sys.argv[1]).read_text()), int(sys.argv[2]))
+    print(json.dumps(found), file=answers)
