@@ -7,14 +7,15 @@ All encode with CLUE_FOLDER/vocab.txt in turns, in one process. `ours, first tim
 empty tokenizer, `ours` has seen the words; `2 processes` hands out chunks to forked processes and
 fetches the ids. The Rust library runs `encode_batch_fast` on all cores (RAYON_NUM_THREADS). The
 last column counts rows with other ids than ours. `--tasks` is what the task scripts do before the
-first step: reading, encoding, and sorting into batches.
+first step: reading, encoding (the first time and again, from the file of that size that they keep),
+and sorting into batches.
 """
 
 import argparse
-import importlib
 import json
 import multiprocessing
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,28 +120,28 @@ def timed(function: Callable, *arguments) -> tuple:
 
 def prepare_tasks(folder: Path):
     """Prints CPU seconds before the first step of a training, task by task."""
-    from clue_baselines import backbone, data, settings
+    from clue_baselines import backbone, data, encoding, settings
+    from clue_baselines.tasks import task_class
     from keras_extras.training import LengthBatches
 
-    print("| task | examples | reading | encoding | batches |\n" + "|---" * 5 + "|")
+    print("| task | examples | reading | encoding | again | MB | batches |\n" + "|---" * 7 + "|")
     for name in TASKS:
-        module = importlib.import_module(f"clue_baselines.{name}")
-        kinds = [
-            v for v in vars(module).values() if getattr(v, "__module__", "") == module.__name__
-        ]
-        kind = next(kind for kind in kinds if getattr(kind, "name", "") == name)
-        given = settings.parse(kind.options, name, "", kind.defaults, ["--data", str(folder)])
-        this, source = kind(given), data.find(name, str(folder))
-        records, (_, reading) = timed(this.read, source, "train", None)
-        tokenizer = backbone.tokenizer_for(settings.SCRATCH, source, [], this.tokens)
-        grouped, (_, encoding) = timed(
-            list, (this.examples(record, tokenizer, True) for record in records)
-        )
+        kind = task_class(name)
+        with tempfile.TemporaryDirectory() as output:
+            flags = ["--data", str(folder), "--output", output]
+            given = settings.parse(kind.options, name, "", kind.defaults, flags)
+            this, source = kind(given), data.find(name, str(folder))
+            records, (_, reading) = timed(this.read, source, "train", None)
+            tokenizer = backbone.tokenizer_for(settings.SCRATCH, source, [], this.tokens)
+            arguments = this, records, tokenizer, True
+            grouped, (_, first) = timed(encoding.examples_of, *arguments)
+            _, (_, again) = timed(encoding.examples_of, *arguments)
+            size = sum(file.stat().st_size for file in Path(output).rglob("*.npz")) / 1e6
         examples = [example for group in grouped for example in group]
         columns = list(zip(*(example.inputs for example in examples), strict=True))
         targets = [np.asarray(example.target, "int32") for example in examples]
         _, (_, sorting) = timed(LengthBatches, columns, targets, given.batch_size)
-        times = f"{reading:.1f} | {encoding:.1f} | {sorting:.1f}"
+        times = f"{reading:.1f} | {first:.1f} | {again:.1f} | {size:.0f} | {sorting:.1f}"
         print(f"| {name} | {len(examples)} | {times} |", flush=True)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from clue_baselines import machine
 from clue_baselines.data import Record
+from clue_baselines.encoding import examples_of
 from clue_baselines.task import Example, Task
 from keras_extras.tokenization import WordPieceTokenizer
 from keras_extras.training import BUCKETS, LengthBatches
@@ -58,7 +59,7 @@ class Preparation:
         self.tpu = tpu
 
     def __call__(self, records: list[Record], training: bool = False) -> Split:
-        examples = [self.task.examples(record, self.tokenizer, training) for record in records]
+        examples = examples_of(self.task, records, self.tokenizer, training)
         flat = [example for group in examples for example in group]
         columns = list(zip(*(example.inputs for example in flat), strict=True))
         targets = [np.asarray(e.target, "int32") for e in flat] if training else None

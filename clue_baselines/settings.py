@@ -26,26 +26,29 @@ RECIPES = {
 }
 # what two runs may differ in and still be the same run
 OF_NO_MATTER = (
-    "strategy", "devices", "save_every", "tensorboard", "jit", "seed", "output", "name", "resume",
+    "strategy", "devices", "save_every", "tensorboard", "jit", "cache", "seed", "output", "name",
+    "resume",
 )  # fmt: skip
-CHANGEABLE_ON_RESUME = ("epochs", "strategy", "devices", "save_every", "tensorboard", "jit")
+CHANGEABLE_ON_RESUME = (
+    "epochs", "strategy", "devices", "save_every", "tensorboard", "jit", "cache",
+)  # fmt: skip
 
-
-def setting(default, help: str, group: str = "of this task", **flag):
-    """A dataclass field that carries help text, group and argparse options of its flag."""
-    metadata = {"help": help, "group": group, **flag}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-DATA, OPTIMIZER, TRICKS, RUN, DEVICES = (
+OF_TASK, DATA, OPTIMIZER, TRICKS, RUN, DEVICES = (
+    "of this task",
     "data, model and length of training",
     "optimizer",
     "tricks, which can be combined",
     "the run",
     "devices and numbers",
 )
+
+
+def setting(default, help: str, group: str = OF_TASK, **flag):
+    """A dataclass field that carries help text, group and argparse options of its flag."""
+    metadata = {"help": help, "group": group, **flag}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -131,6 +134,9 @@ class Settings:
     save_every: int = setting(0, "steps between saved states of training; 0: after epochs", RUN)
     resume: str = setting("", "go on with an interrupted run, given its folder", RUN)
     tensorboard: bool = setting(False, "also write logs for TensorBoard", RUN)
+    cache: bool = setting(
+        True, "keep token ids in <output>/.encoded for runs that need the same ones", RUN
+    )
     strategy: str = setting(
         "auto", "tf.distribute: auto, one_device, mirrored, multi_worker, tpu or cpu:N", DEVICES
     )
