@@ -30,11 +30,13 @@ PRIVATE_NAMES = {
         "_compile_loss",
         "_compile_metrics",
         "_distribute_strategy",
+        "_flatten_layers",
         "_loss_tracker",
         "_maybe_symbolic_build",  # TensorFlow only
         "_symbolic_build",
     ),
-    "compile_loss": ("_flat_losses", "build"),
+    "layer": ("_non_trainable_variables",),
+    "compile_loss": ("_flat_losses", "build", "metrics"),
     "mean_metric_wrapper": ("_fn",),
     "optimizer": (
         "_all_reduce_sum_gradients",

@@ -14,6 +14,8 @@ from keras_extras.optimizers.sparse import is_sparse, to_dense
 from keras_extras.optimizers.state import working_dtype
 from keras_extras.training.keras_seams import mask_of, merged_weights, set_mask
 
+GOLDEN_RATIO = 0x9E3779B9  # of 2**32: its multiples are far from each other
+
 
 def number() -> int:
     """How many replicas share a batch."""
@@ -146,6 +148,33 @@ def both(mask, other):
     if mask is None or other is None:
         return other if mask is None else mask
     return tf.logical_and(tf.cast(mask, "bool"), tf.cast(other, "bool"))
+
+
+@contextlib.contextmanager
+def drawing_apart():
+    """Within it, each replica draws random numbers of its own from Keras' seed generators.
+
+    Their states are the same on all replicas and stay so. The first replica draws what one device
+    would.
+    """
+    if number() == 1:
+        yield
+        return
+    draw = keras.random.SeedGenerator.next
+
+    def draw_of_replica(generator, ordered=True):
+        seed = draw(generator, ordered)
+        context = tf.distribute.get_replica_context()
+        if context is None:
+            return seed
+        replica = tf.cast(context.replica_id_in_sync_group, seed.dtype)
+        return seed + tf.stack([replica * GOLDEN_RATIO, tf.zeros_like(replica)])
+
+    keras.random.SeedGenerator.next = draw_of_replica
+    try:
+        yield
+    finally:
+        keras.random.SeedGenerator.next = draw
 
 
 def own_copy(data):

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_extras.optimizers.sparse import combine_repeated_rows
 from keras_extras.training import replicas
+from keras_extras.training.noted import Noted, noted_by_layers
 from keras_extras.training.replica_optimizer import reducing_first, stepping_alone
 from keras_extras.training.untuned import UntunedTrainer
 
@@ -56,16 +57,24 @@ class TensorFlowTrainer(UntunedTrainer):
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        many, leaves_out = replicas.in_one_of_many(), self.on_nan != "stop"
+        noted = Noted(noted_by_layers(self) if many or leaves_out else [])
         with tf.GradientTape() as tape:
             y_pred, y = self._call_on_rows(x, y, training=True)
+            losses = Noted(self._variables_of_losses(y, y_pred) if leaves_out else [])
             part = self._part_of_loss(x, y, y_pred, sample_weight, training=True)
             scaled = part if self.optimizer is None else self.optimizer.scale_loss(part)
         weights = self.trainable_weights
         gradients = tape.gradient(scaled, weights)
-        gradients, loss, rows = self._sum(gradients, part, x)
+        changes = noted.changes() if many else []
+        gradients, loss, rows, changes = self._sum(gradients, part, x, changes)
+        if many:
+            noted.move(changes)
         finite = self._apply(gradients, weights, loss)
-        if self.on_nan != "stop":
+        if leaves_out:
             self._non_finite_steps.assign_add(tf.cast(tf.logical_not(finite), "int32"))
+            noted.go_back(finite)
+            losses.go_back(finite)
             loss, rows = tf.where(finite, loss, 0), tf.where(finite, rows, 0)
             x, y, y_pred, sample_weight = replicas.first_rows(
                 (x, y, y_pred, sample_weight), tf.where(finite, replicas.rows_of(x), 0)
@@ -77,7 +86,7 @@ class TensorFlowTrainer(UntunedTrainer):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y_pred, y = self._call_on_rows(x, y, training=False)
         part = self._part_of_loss(x, y, y_pred, sample_weight, training=False)
-        _, loss, rows = self._sum([], part, x)
+        _, loss, rows, _ = self._sum([], part, x)
         self._loss_tracker.update_state(loss, sample_weight=rows)
         return self._counted_metrics(x, y, y_pred, sample_weight)
 
@@ -99,6 +108,7 @@ class TensorFlowTrainer(UntunedTrainer):
         if self.train_function is None or force:
             with self.distribute_strategy.scope(), tf.init_scope():
                 self.__dict__["_non_finite_steps"] = tf.Variable(0, trainable=False)
+            self.__dict__["_tests_gradients"] = False
             self.train_function = self._make_function(self.train_step)
         return self.train_function
 
@@ -135,21 +145,36 @@ class TensorFlowTrainer(UntunedTrainer):
         arguments = {"training": training} if self._compute_loss_has_training_arg else {}
         return self.compute_loss(x, y, y_pred, sample_weight, **arguments)
 
-    def _sum(self, gradients, part, x):
-        """Gradients, loss and number of rows of the whole batch (rows: this replica's share)."""
+    def _variables_of_losses(self, y, y_pred) -> list:
+        """The variables of the running means that Keras keeps of the losses of several outputs."""
+        if self._compile_loss is None:
+            return []
+        if not self._compile_loss.built:
+            self._compile_loss.build(y, y_pred)
+        return [variable for mean in self._compile_loss.metrics for variable in mean.variables]
+
+    def _sum(self, gradients, part, x, changes=()):
+        """Gradients, loss and number of rows of the whole batch (rows: this replica's share).
+
+        Last, the changes of what layers noted: their mean over all rows.
+        """
         rows = tf.cast(replicas.rows_of(x), part.dtype)
         if replicas.in_one_of_many():
             size = tf.size(part) if part.shape.rank else 1 / replicas.number()
             extra = [tf.reduce_sum(part), tf.cast(size, part.dtype), rows]
-            *gradients, loss, size, rows = replicas.sum_over_replicas(
-                [*gradients, *extra], dense=self.steps_per_execution > 1
+            changes = [tf.math.multiply_no_nan(x, tf.cast(rows, x.dtype)) for x in changes]
+            sums = replicas.sum_over_replicas(
+                [*gradients, *changes, *extra], dense=self.steps_per_execution > 1
             )
+            gradients, (*changes, loss, size, rows) = sums[: len(gradients)], sums[len(gradients) :]
+            changes = [change / tf.cast(rows, change.dtype) for change in changes]
             part, rows = loss / size, rows / replicas.number()
         # Keras' optimizers square each of an embedding row's gradients by itself.
-        return [combine_repeated_rows(gradient) for gradient in gradients], part, rows
+        return [combine_repeated_rows(gradient) for gradient in gradients], part, rows, changes
 
     def _apply(self, gradients, weights, loss):
         """Moves the weights; says whether loss and gradients are finite if that is asked for."""
+        self.__dict__["_tests_gradients"] = True
         optimizer = self.optimizer
         if weights and not optimizer.built:
             optimizer.build(weights)
@@ -183,11 +208,18 @@ class TensorFlowTrainer(UntunedTrainer):
 
         @undisturbed
         def step_on_own_copy(data):
-            return step(replicas.own_copy(data))
+            logs = step(replicas.own_copy(data))
+            if step == self.train_step and self.on_nan == "skip" and not self._tests_gradients:
+                raise ValueError(
+                    "on_nan='skip' is what the train_step of keras_extras.Model does, and that of "
+                    f"{type(self).__name__} does not call it. Call super().train_step(data), or "
+                    "test the gradients there and compile the model with on_nan='stop'."
+                )
+            return logs
 
         @undisturbed
         def one_step(data):
-            with self._optimizer_reduces():
+            with self._optimizer_reduces(), replicas.drawing_apart():
                 logs = strategy.run(step_on_own_copy, args=(without_optionals(data),))
             return self._logs_to_carry(logs)
 
@@ -281,8 +313,8 @@ class TensorFlowTrainer(UntunedTrainer):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         # Keras takes the first batch, sums its parts over the replicas, and so crashes with several
         # workers; shapes and types are all that is needed.
-        if self._distribute_strategy is None:
-            return
+        if self._distribute_strategy is None and self.on_nan == "stop":
+            return  # Keras builds the model in its first step
         if iterator is None:
             super()._maybe_symbolic_build(data_batch=data_batch)
             return

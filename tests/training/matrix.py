@@ -48,6 +48,14 @@ def small(Model):
     return Model(inputs, keras.layers.Dense(4, dtype="float32", name="dense")(h))
 
 
+def normalized(Model):
+    """Batch normalization with the statistics of the whole batch."""
+    inputs = keras.Input((3,), dtype="int32")
+    h = keras.layers.Flatten()(keras.layers.Embedding(8, 4, name="embed")(inputs))
+    h = keras.layers.BatchNormalization(momentum=0.5, synchronized=True, name="norm")(h)
+    return Model(inputs, keras.layers.Dense(4, name="dense")(h))
+
+
 def rich(Model):
     """Two outputs, one of them masked, a regularizer and a loss added by a layer."""
     inputs = keras.Input((3,), dtype="int32")
@@ -84,7 +92,7 @@ class Row:
         optimizer: makes the optimizer.
         rows: number of examples.
         policy: dtype policy.
-        model: `small` or `rich`.
+        model: `small`, `normalized` or `rich`.
         weighted: with sample weights.
         changed: function of the targets.
         compile: further arguments of `compile`.
@@ -121,6 +129,7 @@ ROWS = {
     "ragged, weighted": Row(rows=RAGGED, weighted=True),
     "masks, outputs, added losses": Row(rows=RAGGED, model=rich, weighted=True),
     "IndexedSlices, momentum": Row(lambda: sgd(momentum=0.9)),
+    "synchronized normalization": Row(sgd, model=normalized),
     "all of Keras' options": Row(
         lambda: adam(**ACCUMULATION, **EMA, global_clipnorm=0.1, weight_decay=0.01),
         rows=RAGGED,
@@ -155,6 +164,7 @@ CUT = (
     "masks, outputs, added losses",
     "bfloat16 alone",
     "float64",
+    "synchronized normalization",
     "all of Keras' options",
     "tower everything, float16",
 )

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_extras import Model
 from keras_extras.training import get_strategy, global_mean
+from keras_extras.training.replicas import drawing_apart
 
 
 def aligned(values, dtype):
@@ -192,6 +193,50 @@ def scale_after_overflow():
     return [[np.log2(scale)], [float(model.optimizer.iterations.numpy())], *model.get_weights()]
 
 
+def statistics():
+    """Batch normalization notes the mean of all rows, the same on all replicas and in files."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((3,))
+    normalization = keras.layers.BatchNormalization(momentum=0.5)
+    model = Model(inputs, keras.layers.Dense(2)(normalization(inputs)))
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    model.fit(X[:9], Y[:9], batch_size=4, shuffle=False, verbose=0)  # a replica has no ninth row
+    scores = [model.evaluate(X[:8], Y[:8], batch_size=size, verbose=0) for size in (8, 4)]
+    with tf.distribute.get_strategy().scope():
+        copies = tf.distribute.get_strategy().experimental_local_results(
+            normalization.moving_variance.value
+        )
+        apart = [copy.numpy() - copies[0].numpy() for copy in copies]
+    return [normalization.moving_mean.numpy(), scores[0] - scores[1], np.abs(apart).max()]
+
+
+def synchronized():
+    """Batch normalization with the statistics of all replicas, in a ragged batch of 4 and 3."""
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((3,))
+    normalization = keras.layers.BatchNormalization(momentum=0.5, synchronized=True)
+    model = Model(inputs, keras.layers.Dense(2)(normalization(inputs)))
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    history = model.fit(X[:15], Y[:15], batch_size=8, shuffle=False, verbose=0).history
+    return [*model.get_weights(), history["loss"]]
+
+
+def draws():
+    """Replicas drop other units than each other; the first those that one device drops."""
+    layer = keras.layers.Dropout(0.5, seed=3)
+    strategy = tf.distribute.get_strategy()
+    with drawing_apart():
+        outputs = strategy.run(lambda: [layer(tf.ones((2, 16)), training=True) for _ in range(2)])
+    first, second = map(strategy.experimental_local_results, outputs)
+    for one, other in zip(second, first[1:], strict=False):
+        assert (one.numpy() != other.numpy()).any()
+    copies = strategy.experimental_local_results(layer.seed_generator.state.value)
+    assert all((copy.numpy() == copies[0].numpy()).all() for copy in copies)
+    if len(first) > 1:
+        assert (first[0].numpy() != first[1].numpy()).mean() > 0.2
+    return [first[0].numpy(), second[0].numpy()]
+
+
 CASES = {
     "own step": lambda: own_step(1),
     "own step, several per execution": lambda: own_step(2),
@@ -202,6 +247,9 @@ CASES = {
     "predictions": predictions,
     "lengths": lengths,
     "own arrays": own_arrays,
+    "statistics": statistics,
+    "synchronized": synchronized,
+    "draws": draws,
     "loss scale": scale_after_overflow,
 }
 

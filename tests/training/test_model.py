@@ -1,6 +1,7 @@
 """keras_extras.Model on one device: every kind of model, files, NaN, steps of one's own."""
 
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 import keras_extras
 from keras_extras import Model
 from keras_extras.training import global_mean
+from keras_extras.training.adversarial import FGM, AdversarialModel
 
 X = np.random.default_rng(0).normal(size=(10, 3)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(10, 2)).astype("float32")
@@ -56,6 +58,64 @@ def test_kinds_of_models_in_any_order():
     assert isinstance(keras.models.clone_model(functional()), Model)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Shared(Model):
+    """What models of both kinds are derived from."""
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class SharedSubclassed(Shared):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class SharedStyle(Shared):
+    def __init__(self, **kwargs):
+        inputs = keras.Input((3,))
+        super().__init__(inputs=inputs, outputs=keras.layers.Dense(2)(inputs), **kwargs)
+
+
+def test_kinds_of_models_that_share_a_base_class(tmp_path):
+    """Each kind is first once, and again after the others."""
+    kinds = (lambda: functional(Shared), SharedStyle, SharedSubclassed)
+    for make in (*kinds, *kinds[::-1]):
+        model = make()
+        trains(model)
+        assert isinstance(model, Shared)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        assert type(loaded).__name__ == type(model).__name__ and isinstance(loaded, Shared)
+        np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
+        assert keras.models.clone_model(model).predict(X, verbose=0).shape == (10, 2)
+    assert isinstance(keras.models.clone_model(functional(Shared)), Shared)
+    assert isinstance(keras.models.clone_model(SharedSubclassed()), SharedSubclassed)
+    assert Shared.__bases__ == (Model,)  # no class of the user's was rewritten
+
+
+def test_adversarial_models_of_both_kinds():
+    """A functional one first, then a subclassed one."""
+    functional(AdversarialModel)
+
+    class Own(AdversarialModel):
+        def __init__(self):
+            super().__init__()
+            self.embedding = keras.layers.Embedding(2, 3, name="Embedding-Token")
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, inputs):
+            return self.dense(keras.ops.mean(self.embedding(inputs), axis=1))
+
+    model = Own()
+    model.compile("sgd", "mse", regularization=FGM())
+    model.fit((X > 0).astype("int32"), Y, verbose=0)
+    trains(functional(AdversarialModel))
+
+
 def test_files(tmp_path, run_python):
     """A fresh process needs only `import keras_extras`, and goes on with the same settings."""
     model = functional()
@@ -68,6 +128,7 @@ def test_files(tmp_path, run_python):
     np.save(tmp_path / "x.npy", X)
     script = """
 import sys
+import warnings
 import keras, keras_extras, numpy as np
 model, nested = (keras.models.load_model(f"{sys.argv[1]}/{n}.keras") for n in ("model", "nested"))
 assert isinstance(model, keras_extras.Model) and isinstance(nested.layers[1], keras_extras.Model)
@@ -143,6 +204,50 @@ def test_nan_steps_are_skipped():
         model.fit(np.full_like(X, np.nan), Y, verbose=0)
 
 
+def normalized(inputs):
+    h = keras.layers.BatchNormalization(momentum=0.5)(inputs)
+    return {"a": keras.layers.Dense(2, name="a")(h), "b": keras.layers.Dense(2, name="b")(h)}
+
+
+class Normalized(Model):
+    """Not built before the first step."""
+
+    def __init__(self):
+        super().__init__()
+        self.normalization = keras.layers.BatchNormalization(momentum=0.5)
+        self.heads = {name: keras.layers.Dense(2, name=name) for name in "ab"}
+
+    def call(self, inputs, training=False):
+        h = self.normalization(inputs, training=training)
+        return {name: head(h) for name, head in self.heads.items()}
+
+
+@pytest.mark.parametrize("kind", ["functional", "subclassed"])
+def test_skipped_steps_leave_no_trace(kind):
+    """Neither in what batch normalization notes nor in the losses of several outputs."""
+    results = []
+    for x, rows in ((poisoned(), np.arange(10)), (X, np.r_[0:4, 6:10])):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((X.shape[1],))
+        model = Normalized() if kind == "subclassed" else Model(inputs, normalized(inputs))
+        model.compile("sgd", "mse", on_nan="skip")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            y = {"a": Y[rows], "b": -Y[rows]}
+            history = model.fit(x[rows], y, batch_size=2, shuffle=False, verbose=0).history
+        results.append([*model.get_weights(), *[history[name] for name in sorted(history)]])
+        assert np.isfinite(model.evaluate(X, {"a": Y, "b": -Y}, verbose=0)).all()
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+def test_nothing_is_skipped_by_a_step_of_ones_own():
+    model = OwnStep(inputs := keras.Input((X.shape[1],)), keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse", on_nan="skip")
+    with pytest.raises(ValueError, match="that of OwnStep does not call it"):
+        model.fit(X, Y, verbose=0)
+
+
 def test_nan_shrinks_where_the_optimizer_does():
     model = functional()
     model.compile(keras_extras.optimizers.Tiger(0.0), "mse", on_nan="shrink")
@@ -189,6 +294,7 @@ def test_own_step():
 def test_other_backends(jax_python, run_python):
     script = """
 import sys
+import warnings
 import keras_extras
 assert "tensorflow" not in sys.modules
 import keras, numpy as np

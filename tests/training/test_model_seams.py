@@ -21,6 +21,7 @@ def test_private_names():
     model.fit(np.ones((1, 3)), np.ones((1, 1)), verbose=0)
     owners = {
         "model": model,
+        "layer": model.layers[-1],
         "compile_loss": model._compile_loss,
         "mean_metric_wrapper": keras.metrics.MeanSquaredError(),
         "optimizer": model.optimizer,
