@@ -3,10 +3,11 @@
     [CLS] idiom [SEP] …text [unused1] text [MASK][MASK][MASK][MASK] text… [SEP]  ->  BERT  ->  score
 
 [unused1] is the blank in question, four [MASK] stand for every other blank, and the text is cut on
-both sides so that the blank stays in the middle. The scores of the ten idioms are the logits of a
-cross-entropy. In a group no idiom is used twice, so its blanks are solved together: the assignment
-of different idioms with the greatest sum of scores (--no-hungarian takes each blank's best).
-The score is the accuracy on dev, the submissions one object {blank: number of the idiom}.
+both sides so that the blank stays in its middle; other blanks stay or go whole. The scores of the
+ten idioms are the logits of a cross-entropy. In a group no idiom is used twice, so its blanks are
+solved together: the assignment of different idioms with the greatest sum of scores (--no-hungarian
+takes each blank's best). The score is the accuracy on dev, the submissions one object {blank:
+number of the idiom}.
 
     python clue_baselines/chid.py
     python clue_baselines/chid.py --data CLUE_FOLDER --model hfl/chinese-roberta-wwm-ext
@@ -81,12 +82,9 @@ class Chid(MultipleChoice):
         room = self.settings.maxlen - max(map(len, idioms)) - 2  # for [unused1] and [SEP]
         examples = []
         for passage in record.list_of_texts("content"):
-            parts = [  # texts at even, blanks at odd places
-                OTHER if i % 2 else tokenizer.tokenize(part)[1:-1]
-                for i, part in enumerate(BLANK.split(passage))
-            ]
-            for i in range(1, len(parts), 2):
-                left, right = centred(sum(parts[:i], []), sum(parts[i + 1 :], []), room)
+            texts = [tokenizer.tokenize(text)[1:-1] for text in BLANK.split(passage)[::2]]
+            for i in range(1, len(texts)):
+                left, right = centred(texts[:i], texts[i:], room)
                 text = left + THIS + right + ["[SEP]"]
                 rows = [tokenizer.tokens_to_ids(idiom + text) for idiom in idioms]
                 segments = [self.segments(idiom, text) for idiom in idioms]
@@ -123,16 +121,44 @@ class Chid(MultipleChoice):
         return dict(zip(record["blanks"], prediction, strict=True))
 
 
-def centred(left: list[str], right: list[str], room: int) -> tuple[list[str], list[str]]:
-    """The ends of `left` and starts of `right` that fit, equally long if both are long enough.
+def centred(
+    left: list[list[str]], right: list[list[str]], room: int
+) -> tuple[list[str], list[str]]:
+    """What fits of the texts on both sides of a blank, with the other blanks between them.
 
-    >>> centred(list("abcd"), list("efgh"), 5)
+    The side with more text, or the right one, loses its outermost token until all fits; with the
+    last token of a text goes the blank beside it.
+
+    >>> centred([list("abcd")], [list("efgh")], 5)
     (['b', 'c', 'd'], ['e', 'f'])
-    >>> centred(list("abcd"), list("e"), 4)
-    (['b', 'c', 'd'], ['e'])
+    >>> centred([list("ab"), list("cd")], [list("e")], 7)
+    (['c', 'd'], ['e'])
     """
-    kept = min(len(left), max((room + 1) // 2, room - len(right)))
-    return left[len(left) - kept :], right[: max(room - kept, 0)]
+    left, right = [list(text) for text in left], [list(text) for text in right]
+    before, behind = (sum(map(len, texts)) for texts in (left, right))  # tokens without blanks
+    room = max(room, 0)
+    while before + behind + len(OTHER) * (len(left) + len(right) - 2) > room:
+        if before > behind or right == [[]]:
+            before -= drop(left, 0)
+        else:
+            behind -= drop(right, -1)
+    return joined(left), joined(right)
+
+
+def drop(texts: list[list[str]], end: int) -> int:
+    """Drops the token at an end of the texts, with the blank beside it; returns how many tokens."""
+    if len(texts) > 1 and len(texts[end]) < 2:
+        return len(texts.pop(end))
+    texts[end].pop(end)
+    return 1
+
+
+def joined(texts: list[list[str]]) -> list[str]:
+    """The texts with a blank between each two."""
+    tokens = list(texts[0])
+    for text in texts[1:]:
+        tokens += OTHER + text
+    return tokens
 
 
 def assign(scores: np.ndarray) -> np.ndarray:

@@ -113,6 +113,10 @@ class Cluener(Task):
         for kind, first, last in names:
             if kind not in TYPES:
                 raise DataError(f"{record.where}: {kind!r} is none of {', '.join(TYPES)}.")
+            if not (type(first) is type(last) is int and 0 <= first <= last < len(text)):
+                raise DataError(
+                    f"{record.where}: {[first, last]} is no first and last character of the text."
+                )
             if text[first : last + 1] not in said:
                 raise DataError(f"{record.where}: no name stands at {first} to {last}.")
         return names

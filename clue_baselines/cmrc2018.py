@@ -200,21 +200,25 @@ def questions(path, answered: bool = True) -> list[data.Record]:
     Args:
         answered: whether each must have an answer; those of a test set need none. Default True.
     """
-    records = []
-    document = data.read_document(path, dict)
+    records, passages = [], 0
+    document, where = data.read_document(path, dict), str(path)
     try:
-        paragraphs = [p for entry in document["data"] for p in entry["paragraphs"]]
-        for number, paragraph in enumerate(paragraphs, 1):
-            for question in paragraph["qas"]:
-                record = data.Record(question, context=paragraph["context"])
-                record.where = f"{path}, passage {number}"
-                given = record["answers"] if answered else []
-                answers = [(str(a["text"]), int(a["answer_start"])) for a in given]
-                if (answered and not answers) or "id" not in record:
-                    raise DataError(f"{record.where}: a question without id or answer.")
-                records.append(record)
+        for entry_number, entry in enumerate(document["data"], 1):
+            where = f"{path}, entry {entry_number} of 'data'"
+            for paragraph in entry["paragraphs"]:
+                passages += 1
+                where = f"{path}, passage {passages}"
+                for number, question in enumerate(paragraph["qas"], 1):
+                    where = f"{path}, passage {passages} question {number}"
+                    record = data.Record(question, context=paragraph["context"])
+                    record.where = where
+                    given = record["answers"] if answered else []
+                    answers = [(str(a["text"]), int(a["answer_start"])) for a in given]
+                    if (answered and not answers) or "id" not in record:
+                        raise DataError(f"{where}: a question without id or answer.")
+                    records.append(record)
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: not in the format of CMRC2018 ({error!r}).") from None
+        raise DataError(f"{where}: not in the format of CMRC2018 ({error!r}).") from None
     if not records:
         raise DataError(f"{path} holds no question.")
     return records

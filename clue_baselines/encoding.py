@@ -39,7 +39,10 @@ def examples_of(
     """
 
     def encode() -> list[list[Example]]:
-        return [task.examples(record, tokenizer, training) for record in records]
+        return [
+            [compact(example) for example in task.examples(record, tokenizer, training)]
+            for record in records
+        ]
 
     if not task.settings.cache or len(records) < FEWEST:
         return encode()
@@ -72,6 +75,18 @@ def fingerprint(
     return digest.hexdigest()[:32]
 
 
+def compact(example: Example) -> Example:
+    """The example with arrays in the place of lists, which take several times the room."""
+
+    def array(rows):
+        if len(rows) and np.ndim(rows[0]) == 1:
+            return list(map(array, rows))
+        found = np.asarray(rows)
+        return narrow(found) if found.dtype.kind in "iu" or not found.size else found
+
+    return dataclasses.replace(example, inputs=tuple(map(array, example.inputs)))
+
+
 def packed(groups: Sequence[Sequence[Example]]) -> dict[str, np.ndarray]:
     """Examples as a few flat arrays.
 
@@ -84,7 +99,7 @@ def packed(groups: Sequence[Sequence[Example]]) -> dict[str, np.ndarray]:
         rows = list(chain.from_iterable(column)) if nested else column
         arrays[f"lists{number}"] = np.array([len(example) if nested else 0 for example in column])
         arrays[f"sizes{number}"] = np.array([len(row) for row in rows])
-        arrays[f"input{number}"] = narrow(np.fromiter(chain.from_iterable(rows), "int64"))
+        arrays[f"input{number}"] = np.concatenate(rows)
     if flat[0].target is not None:
         targets = [np.asarray(example.target) for example in flat]
         places = [np.flatnonzero(target) for target in targets]
@@ -101,7 +116,7 @@ def unpacked(arrays: dict[str, np.ndarray]) -> list[list[Example]]:
     columns = []
     while f"input{len(columns)}" in arrays:
         number = len(columns)
-        rows = cut(arrays[f"input{number}"].astype("int32"), arrays[f"sizes{number}"])
+        rows = cut(arrays[f"input{number}"], arrays[f"sizes{number}"])
         lists = arrays[f"lists{number}"]
         columns.append(cut(rows, lists) if lists.any() else rows)
     targets = [None] * len(columns[0])

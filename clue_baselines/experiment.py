@@ -45,6 +45,11 @@ def main(kind: type[Task], argv: list[str] | None = None):
             raise DataError(str(error)) from None
         if settings.jit and getattr(strategy, "num_replicas_in_sync", 1) > 1:
             raise DataError("--jit compiles for one device; leave it out with several.")
+        if settings.precision == "bfloat16" and "CollectiveAllReduce" in type(strategy).__name__:
+            raise DataError(
+                "--precision bfloat16 does not go with several workers: TensorFlow cannot hand "
+                "bfloat16 variables from one to the other. Give mixed_bfloat16."
+            )
         compares = "--r-drop" if settings.r_drop else task.compares_neighbours and task.name
         if compares and getattr(strategy, "num_replicas_in_sync", 1) > 1:
             raise DataError(
@@ -95,12 +100,13 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
         updates = settings.epochs * len(train_batches) // settings.accumulate
         training = recipes.Training(updates, bert.layers)
         optimizer, recipe = recipes.make_optimizer(settings, bert.pretrained, training)
-        metrics = list(task.training_metrics)
+        # without the rows that fill a batch up
+        metrics = {"weighted_metrics" if prepare.tpu else "metrics": list(task.training_metrics)}
         try:
             model.compile(
                 optimizer,
                 task.loss(),
-                metrics=metrics,
+                **metrics,
                 jit_compile=prepare.compiled,
                 on_nan=settings.on_nan,
                 **regularization,
@@ -133,6 +139,10 @@ def run(task: Task, seed: int, strategy=None, facts: dict | None = None) -> dict
 
     weights.load_weights(folder / "best.weights.h5")
     about = {"seed": seed, "data": source.kind, "train_rows": len(train), "recipe": recipe}
+    about["submissions"] = {
+        task.submissions[split]: predictions.identity(known, task.one_object)
+        for split, known in ids.items()
+    }
     more = {}
     for split, examples in test_splits.items():
         found = read(examples, task.correct(outputs_of(examples)))

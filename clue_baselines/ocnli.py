@@ -5,7 +5,8 @@ Premises and hypotheses were written in Chinese.
     [CLS] premise [SEP] hypothesis [SEP]  ->  BERT  ->  vector of [CLS]  ->  3 logits
 
 The loss is the cross-entropy, the score the accuracy on dev, the submission one line
-{"id", "label"} per test pair. Rows labelled "-" have no agreed label and are left out.
+{"id", "label"} per test pair. Rows labelled "-" have no agreed label and are left out. The training
+set is train.json, or train.50k.json as the official archive calls it.
 
     python clue_baselines/ocnli.py
     python clue_baselines/ocnli.py --data CLUE_FOLDER --model hfl/chinese-roberta-wwm-ext

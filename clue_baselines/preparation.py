@@ -15,10 +15,14 @@ from keras_extras.training import BUCKETS, LengthBatches
 
 @dataclass
 class Split:
-    """Records with their examples, and the batches that a model sees."""
+    """Records with their examples, and the batches that a model sees.
+
+    examples: those of every record, for `predict`; None of a training split, whose token ids the
+        batches hold in much less room.
+    """
 
     records: list[Record]
-    examples: list[list[Example]]
+    examples: list[list[Example]] | None
     batches: LengthBatches
 
     def by_record(self, outputs):
@@ -74,4 +78,4 @@ class Preparation:
             target_padding=-1,
             full_batches=self.tpu,
         )
-        return Split(records, examples, batches)
+        return Split(records, None if training else examples, batches)

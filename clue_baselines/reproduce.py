@@ -5,15 +5,18 @@
     python -m clue_baselines.reproduce bert-base --tasks tnews wsc --seeds 5 --data CLUE_FOLDER
 
 A row (in `reproduce.json`) is a model of the Hugging Face hub and a recipe: the author's, that of
-CLUE's own baselines, or the best settings of PaddleNLP's search. Other flags are passed on to the
-scripts, so `--model FOLDER` takes weights that are already here. A run that another flag parts
-from the recipe is shown with a note and does not count as the row's. What is finished is not done
-again. Heads and decoding are always those of our scripts; what else cannot be compared stands in
-the notes of `report`. GPU hours are estimates, not measured.
+CLUE's own baselines (the numbers beside its scores; those in its scripts differ), or the best
+settings of PaddleNLP's search. Both decay the rate linearly to 0 after a warm-up, over 10 % of the
+updates where nothing else is said. Other flags are passed on to the scripts, so `--model FOLDER`
+takes weights that are already here. A run that another flag parts from the recipe is shown with a
+note and does not count as the row's. What is finished is not done again. Heads and decoding are
+always those of our scripts; what else cannot be compared stands in the notes of `report`. GPU hours
+are estimates, not measured.
 """
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 
 from clue_baselines import run
@@ -76,7 +79,7 @@ def listing(seeds: int, output: Path) -> str:
         row = known(name)
         lines.append(f"\n{name}: {row.row.model}, {row.row.by} (source {row.row.source})")
         scores = [f"{t} {row.row.cells[t].score:g}" for t in TASKS if t in row.row.cells]
-        lines.append("  dev       " + ", ".join(scores))
+        lines += wrapped("  dev       ", ", ".join(scores))
         lines.append("            one run each, no deviation published")
         if row.lacking:
             lines.append(f"  not here: {row.lacking}")
@@ -84,16 +87,43 @@ def listing(seeds: int, output: Path) -> str:
         tasks = [t for t in TASKS if t in row.row.cells and row.has_recipe(t)]
         hours = {task: seeds * row.hours(task) for task in tasks}
         lines.append(f"  weights   {row.model}")
-        lines.append(f"  recipe    {' '.join(row.flags)}")
-        lines.append(
-            f"  estimate  {sum(hours.values()):.0f} GPU hours: "
-            + ", ".join(f"{task} {h:.1f}" for task, h in hours.items())
-        )
+        lines += wrapped("  recipe    ", " ".join(row.flags))
+        for task in tasks if row.tasks else ():
+            lines += wrapped(f"    {task:<9}", own_flags(row.tasks[task]))
+        of_tasks = ", ".join(f"{task} {h:.1f}" for task, h in hours.items())
+        lines += wrapped("  estimate  ", f"{sum(hours.values()):.0f} GPU hours: {of_tasks}")
         own = [r for r in runs if r.name == name and r.task in tasks and r.seed < seeds]
         done = {(r.task, r.seed) for r in own if not beside.notes_beside(r, row.row)}
         of_all = f"{len(done)} of {len(tasks) * seeds} runs in {output}"
         lines.append(f"  state     {of_all}" if done else "  state     not run")
     return "\n".join(lines)
+
+
+def own_flags(flags: list[str]) -> str:
+    """Flags in which the last of each name wins.
+
+    >>> own_flags(["--batch-size", "32", "--no-hungarian", "--batch-size", "24"])
+    '--batch-size 24 --no-hungarian'
+    """
+    found: dict[str, list[str]] = {}
+    for word in flags:
+        if word.startswith("--"):
+            name = word
+            found[name] = []
+        else:
+            found[name].append(word)
+    return " ".join(" ".join([name, *values]) for name, values in found.items())
+
+
+def wrapped(head: str, text: str) -> list[str]:
+    """Lines of at most 100 columns, the text beside its head."""
+    return textwrap.wrap(
+        text,
+        100,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_on_hyphens=False,
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ classes.txt     scores per class         confusion.png   confusion matrix (class
 best.weights.h5 weights of the best epoch; vocab.txt is the vocabulary they need
 state/          everything that training needs to go on where it was interrupted, twice
 mistakes.json   some records of dev that were answered wrongly
-result.json     the scores with their standard errors
+result.json     the scores, each with its standard error and n
 """
 
 from __future__ import annotations
@@ -52,11 +52,13 @@ def write_json(path: Path, content: dict):
 
 
 def write_history(path: Path, history: Sequence[dict]):
-    """The history as CSV, one row per epoch."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    """The history as CSV, one row per epoch; as a whole, since `run` reads it at any moment."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()
         writer.writerows(history)
+    temporary.replace(path)
 
 
 def ratio(parts: Sequence[float], wholes: Sequence[float]) -> tuple[float, float]:
@@ -86,6 +88,19 @@ def scores(task: Task, predictions: Sequence, truths: Sequence) -> dict[str, tup
     return found | task.more_scores(predictions, truths)
 
 
+def counted(task: Task, records: Sequence[Record], marks: Sequence[dict], name: str) -> int:
+    """n of a score on dev: how many of the task's `unit` it is about.
+
+    These are all, but for scores of a part of the answers: the F1 of one type of names is about
+    the records in which such a name stands or was predicted, whose whole is not 0.
+    """
+    return sum(
+        task.size(record)
+        for record, mark in zip(records, marks, strict=True)
+        if name == task.metric or mark.get(name, (0, 1))[1]
+    )
+
+
 def mean_and_deviation(scores: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (n - 1) of the scores of several seeds.
 
@@ -105,12 +120,12 @@ def report_run(
     about: dict,
     more: dict[str, tuple[float, float]] | None = None,
 ) -> dict:
-    """Prints and writes the dev scores with their standard errors, tables and pictures.
+    """Prints and writes the dev scores with their standard errors and n, tables and pictures.
 
     Args:
         records, predictions, truths: the dev set, what was predicted and what is right.
         about: seed, kind of data and recipe, for `result.json`.
-        more: scores beside those of the predictions.
+        more: scores beside those of the predictions; of those on a test set no n is known.
     """
     found = scores(task, predictions, truths) | (more or {})
     score, error = found[task.metric]
@@ -118,17 +133,22 @@ def report_run(
     title = f"{task.name} dev {task.metric} {100 * score:.2f} ± {100 * error:.2f} %"
     task.tables(folder, predictions, truths, title)
     print(f"{title} (standard error, {n} {task.unit}, seed {about['seed']})")
-    for name, (value, its_error) in found.items():
+    marks = [task.marks(*pair) for pair in zip(predictions, truths, strict=True)]
+    entries = {k: {"score": v, "standard_error": e} for k, (v, e) in found.items()}
+    for name, entry in entries.items():
+        said = f"{name} {100 * entry['score']:.2f} ± {100 * entry['standard_error']:.2f} %"
+        if not name.startswith("test"):
+            entry["n"] = counted(task, records, marks, name)
+            said = f"dev {said} ({entry['n']} {task.unit})"
         if name != task.metric:
-            name = name if name.startswith("test") else f"dev {name}"
-            print(f"{task.name} {name} {100 * value:.2f} ± {100 * its_error:.2f} %")
+            print(f"{task.name} {said}")
     if about["data"] == "sample":
         print("This is the score on the invented sample, not a CLUE score.")
     plots.plot_curve(folder / "curve.png", history, task.metric, title)
     result = {"task": task.name, "metric": task.metric, "score": score, "standard_error": error}
     best = max(history, key=lambda row: row[f"dev_{task.metric}"])
     result |= {"n": n, "best_epoch": best["epoch"], "epochs": len(history), **about}
-    result["scores"] = {k: {"score": v, "standard_error": e} for k, (v, e) in found.items()}
+    result["scores"] = entries
     write_json(folder / "mistakes.json", mistakes(task, records, predictions, truths))
     write_json(folder / "result.json", result)
     return result
@@ -158,9 +178,11 @@ def mistakes(
 def report_seeds(parent: Path, name: str, runs: Sequence[dict]):
     """Prints and writes mean and standard deviation over the seeds."""
     mean, deviation = mean_and_deviation([run["score"] for run in runs])
+    error = statistics.mean(run["standard_error"] for run in runs)
     print(
         f"\n{runs[0]['task']} dev {runs[0]['metric']} over {len(runs)} seeds: "
-        f"{100 * mean:.2f} ± {100 * deviation:.2f} % (mean ± standard deviation)"
+        f"{100 * mean:.2f} ± {100 * deviation:.2f} % (mean ± standard deviation; "
+        f"standard error of each {100 * error:.2f}, n {runs[0]['n']})"
     )
     summary = {"mean": mean, "standard_deviation": deviation, "runs": list(runs)}
     write_json(new_folder(parent, f"{name}-seeds") / "summary.json", summary)

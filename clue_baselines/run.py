@@ -219,7 +219,7 @@ def work(jobs: list[Job]) -> int:
                     job.said = progress(job)
                     table.show()
                     time.sleep(0.5)
-            except KeyboardInterrupt:
+            except BaseException:  # whatever it is, no run goes on unseen
                 process.send_signal(signal.SIGINT)
                 process.wait()
                 raise
@@ -246,7 +246,8 @@ def command(job: Job) -> list[str]:
 def progress(job: Job) -> str:
     """The last finished epoch of the newest folder and its score."""
     for path in (folder / "history.csv" for folder in job.folders()[-1:]):
-        with contextlib.suppress(OSError, IndexError, StopIteration, ValueError):  # half written
+        # half written or not there yet
+        with contextlib.suppress(OSError, IndexError, StopIteration, TypeError, ValueError):
             rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
             key = next(key for key in rows[-1] if key.startswith("dev_"))
             value = 100 * float(rows[-1][key])

@@ -6,8 +6,9 @@
 
 Of every task it takes the run with the best dev score, or the one named by --run. Each file is
 checked: that it is there under its name, in its format, with every id of the test set once and in
-the test set's order (if the data is there), and with answers that the task allows. Whatever is
-wrong with any file is listed, and no zip is written. The site also takes parts: name the tasks.
+the test set's order, and with answers that the task allows. Where the data is gone, the number of
+ids and their hash, which the run wrote down, stand for it. Whatever is wrong with any file is
+listed, and no zip is written. The site also takes parts: name the tasks.
 
 If --data or CLUE_DATA names the data, only runs on these count: those whose dev and test files had
 the same checksums. Runs on the invented sample count only if it is named: that is a trial.
@@ -86,12 +87,13 @@ def collect(name: str, results: Path, folder: str | None, asked) -> tuple[Path |
     if not path.is_file():
         return None, [f"{name}: {path} is missing; the run saw no {split}.json."]
     ids = expected_ids(task, run, split, source)
+    known = run.result.get("submissions", {}).get(file)  # older runs wrote nothing down
     score = f"dev {run.result['metric']} {100 * run.score:.2f} %"
-    against = "" if ids else ", not compared with the test set: its file is not there"
+    against = "" if ids or known else ", not compared with the test set: its file is not there"
     print(f"{name}: {path} ({score}{against})")
     if on_sample(run):
         print(f"NOTE: {file} answers the invented sample: a trial, and no submission to CLUE.")
-    return path, [f"{path}: {problem}" for problem in check(task, path, ids)]
+    return path, [f"{path}: {problem}" for problem in check(task, path, ids, known)]
 
 
 def submission(task: Task, version: str) -> tuple[str, str]:
@@ -141,12 +143,19 @@ def expected_ids(task: Task, run: Run, split: str, source: Source | None) -> lis
     return predictions.test_ids(task, task.read(source, split))
 
 
-def check(task: Task, path: Path, ids: list[str]) -> list[str]:
-    """What is wrong with a prediction file; nothing if the list is empty."""
+def check(task: Task, path: Path, ids: list[str], known: dict | None = None) -> list[str]:
+    """What is wrong with a prediction file; nothing if the list is empty.
+
+    Args:
+        ids: of the test set; none if its file is not there.
+        known: what `predictions.identity` said of them when the file was written.
+    """
     try:
         answers = read_answers(path, task.one_object)
     except (ValueError, TypeError, KeyError) as error:
         return [f"not in the leaderboard's format ({error!r})."]
+    if not answers:
+        return ["it holds no answer."]
     problems = []
     found = [i for i, _ in answers]
     if len(set(found)) < len(found):
@@ -159,6 +168,10 @@ def check(task: Task, path: Path, ids: list[str]) -> list[str]:
         )
     elif ids and found != ids and not task.one_object:
         problems.append("the answers are not in the order of the test set.")
+    elif not ids and known and known["answers"] != len(found):
+        problems.append(f"{len(found)} answers; the test set had {known['answers']} ids.")
+    elif not ids and known and known != predictions.identity(found, task.one_object):
+        problems.append("the ids, or their order, are not those of the test set.")
     wrong = [(i, answer) for i, answer in answers if not allowed(task, answer)]
     if wrong:
         i, answer = wrong[0]

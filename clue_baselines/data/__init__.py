@@ -28,7 +28,11 @@ SAMPLE_WARNING = (
     "project. Its scores are not CLUE scores. Give the real data with --data FOLDER or CLUE_DATA."
 )
 
-FETCHED = "from_hub.txt"  # stands in a folder that was filled from the hub
+# Files that the official archives call otherwise than by their split: OCNLI's has training sets of
+# several sizes.
+OTHER_NAMES = {("ocnli", "train"): "train.50k.json"}
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+FETCHED = "from_hub.txt"  # stands in a folder with files from the hub, and names them
 # What a source lacks beside the official archives, task by task. Runs say it and go on.
 LACKING = {
     "hub": {
@@ -57,8 +61,12 @@ class Source:
     kind: str
 
     def path(self, split: str) -> Path:
-        """File of a split: `train`, `dev`, `test` …"""
-        return self.folder / f"{split}.json"
+        """File of a split: `train`, `dev`, `test` …; by its other name if only that is there."""
+        path = self.folder / f"{split}.json"
+        other = OTHER_NAMES.get((self.folder.name, split))
+        if other and not path.is_file() and (self.folder / other).is_file():
+            return self.folder / other
+        return path
 
     def has(self, split: str) -> bool:
         """Whether the file of a split is there."""
@@ -70,13 +78,23 @@ class Source:
         return path if path.is_file() else None
 
     def lacks(self) -> str:
-        """What it lacks beside the official archives; a copy from the hub in a folder as the hub.
+        """What it lacks beside the official archives; of a folder, what its files from the hub do.
 
         >>> Source(Path("cache/cmnli"), "hub").lacks()
         "rows labelled '-' are gone"
         """
-        kind = "hub" if (self.folder / FETCHED).is_file() else self.kind
-        return LACKING.get(kind, {}).get(self.folder.name, "")
+        fetched = self.fetched()
+        lacking = LACKING.get("hub" if fetched else self.kind, {}).get(self.folder.name, "")
+        return f"{lacking} (from the hub: {', '.join(fetched)})" if lacking and fetched else lacking
+
+    def fetched(self) -> list[str]:
+        """The files of a folder that are the hub's: all, if `FETCHED` is there and names none."""
+        try:
+            lines = (self.folder / FETCHED).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        named = [line for line in lines if line.endswith(".json")]
+        return named or [path.name for path in sorted(self.folder.glob("*.json"))]
 
     def describe(self) -> dict:
         """Kind, place and checksums, for the record and for a resumed run."""
@@ -188,14 +206,17 @@ def read_document(path: Path, kind: type) -> Any:
         kind: `list` or `dict`, whichever the document must be.
 
     Raises:
-        DataError: the file is missing, not UTF-8, or no JSON document of that kind.
+        DataError: the file is missing, not UTF-8, or no JSON document of that kind; with the line
+            where one can be named.
     """
     if not path.is_file():
         raise DataError(f"{path} is missing; expected CLUE's official file of that name.")
+    content = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8.") from None
+        document = json.loads(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = 1 + content.count(b"\n", 0, error.start)
+        raise DataError(f"{path}, line {line}: not UTF-8.") from None
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error}).") from None
     if not isinstance(document, kind):
@@ -207,7 +228,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Non-blank lines with their numbers, without a byte order mark."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
             if line.strip():
                 yield number, line
 

@@ -5,10 +5,11 @@
     python -m clue_baselines.data --data CLUE_FOLDER --fetch
 
 Without --data or CLUE_DATA the data is that of earlier downloads, and what is missing is fetched
-from the Hugging Face hub (which `HF_HUB_OFFLINE=1` forbids). With a folder, --fetch puts the tasks
-that it has not into it, marked as the hub's. Every file is read whole, with its labels and texts,
-and its records are counted against the official numbers (`official.json`). The exit code is 0 if
-all is as official.
+from the Hugging Face hub (which `HF_HUB_OFFLINE=1` forbids). With a folder, --fetch puts tasks and
+files that it has not into it and names them in `from_hub.txt` there; what is there stays as it is,
+even if it is damaged. Every file is read whole, with its labels and texts, and its records are
+counted against the official numbers (`official.json`); a known copy with other texts has a
+footnote. The exit code is 0 if all counts are as official.
 """
 
 import argparse
@@ -22,6 +23,8 @@ from pathlib import Path
 
 from clue_baselines import data
 from clue_baselines.data import OFFICIAL, DataError, Source, hub
+from clue_baselines.data.footnotes import footnotes
+from clue_baselines.data.hub_formats import FORMATS
 from clue_baselines.tasks import chosen, task_class
 
 KINDS = {
@@ -31,13 +34,14 @@ KINDS = {
 }
 FROM_HUB = (
     f"Converted from the dataset {hub.DATASET} of the Hugging Face hub, commit {hub.COMMIT}.\n"
-    "Delete this file if the official files take the place of these.\n"
+    "Where an official file takes the place of one, delete its line; after the last, this file.\n"
 )
+UNREAD = "trial"  # CMRC2018's, which no script reads
 
 
 @dataclass(frozen=True)
 class Split:
-    """What was found of a split: a line of the table, and whether it is as official."""
+    """What was found of a split: a line of the table, and whether its count is official."""
 
     name: str
     said: str
@@ -53,7 +57,7 @@ def main(argv: list[str] | None = None):
     )
     parser.add_argument("--data", default="", help="CLUE's folder; 'sample': the invented sample")
     parser.add_argument("--tasks", nargs="+", default=["all"], metavar="TASK", help="default: all")
-    parser.add_argument("--fetch", action="store_true", help="missing tasks into the folder")
+    parser.add_argument("--fetch", action="store_true", help="missing files into the folder")
     asked = parser.parse_args(argv)
     try:
         names = chosen(asked.tasks)
@@ -63,7 +67,7 @@ def main(argv: list[str] | None = None):
     except DataError as error:
         raise SystemExit(f"ERROR: {error}") from None
     right = [report(name, folder, asked.fetch) for name in names]
-    print(f"\n{sum(right)} of {len(right)} tasks are complete and as official.")
+    print(f"\n{sum(right)} of {len(right)} tasks are complete, counts as official.")
     if not all(right):
         raise SystemExit(1)
 
@@ -72,14 +76,13 @@ def report(name: str, folder: str, fetch: bool) -> bool:
     """Prints what there is of a task; returns whether it is all of the official data."""
     print(f"\n{name}")
     try:
-        if fetch and not (Path(folder) / name).is_dir():
-            unfinished = Path(folder) / f"{name}.part"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.copytree(hub.fetch(name), unfinished)
-            (unfinished / data.FETCHED).write_text(FROM_HUB, encoding="utf-8")
-            unfinished.replace(Path(folder) / name)
+        if fetch:
+            fill(name, Source(Path(folder).expanduser() / name, "folder"))
+    except (DataError, OSError, hub.Unavailable) as error:
+        print(f"  not fetched from the Hugging Face hub: {error}")
+    try:
         source = data.find(name, folder)
-    except (DataError, hub.Unavailable) as error:
+    except DataError as error:
         print(f"  missing: {error}")
         return False
     print(f"  {KINDS[source.kind]}: {source.folder}")
@@ -88,7 +91,39 @@ def report(name: str, folder: str, fetch: bool) -> bool:
         print(f"  {split.name:<8} {split.said}")
     if lacking := source.lacks():
         print(f"  lacks    {lacking}")
+    if source.kind != "sample":
+        for footnote in footnotes(name, source.checksums().values()):
+            print(f"  footnote {footnote}")
     return all(split.right for split in found) and source.kind != "sample"
+
+
+def fill(name: str, source: Source):
+    """Puts the files of a task that a folder lacks into it, and their names into `FETCHED`.
+
+    Raises:
+        DataError, hub.Unavailable: something is missing that the hub does not have, or of which
+            another half is there.
+    """
+    files = FORMATS[name].files if name in FORMATS else OFFICIAL[name]
+    for file in files:
+        answers = f"{file}_answer"
+        if answers in files and source.has(file) != source.has(answers):
+            raise DataError(
+                f"of {file}.json and {answers}.json, which belong together, only one is in "
+                f"{source.folder}; add the other yourself, or move it away and fetch both."
+            )
+    missing = [f"{file}.json" for file in files if file != UNREAD and not source.has(file)]
+    if not missing:
+        return
+    fetched = hub.fetch(name)
+    source.folder.mkdir(parents=True, exist_ok=True)
+    marked = "".join(f"{file}\n" for file in dict.fromkeys([*source.fetched(), *missing]))
+    hub.replace_text(source.folder / data.FETCHED, FROM_HUB + marked)
+    for file in missing:
+        shutil.copyfile(fetched / file, source.folder / f"{file}.part")
+    for file in missing:
+        (source.folder / f"{file}.part").replace(source.folder / file)
+    print(f"  from the Hugging Face hub: {', '.join(missing)}")
 
 
 def splits(name: str, source: Source) -> Iterator[Split]:
@@ -110,7 +145,7 @@ def splits(name: str, source: Source) -> Iterator[Split]:
             yield Split(split, str(error), False)
             continue
         said, right = f"{len(records):>7,} records", len(records) == official
-        said += ", as official" if right else f", official are {official:,}"
+        said += ", count as official" if right else f", official are {official:,}"
         labels = getattr(task, "labels", ())
         if answers and labels:
             said += f"; {len(set(answers))} of {len(labels)} labels"

@@ -6,11 +6,13 @@
 
 A cell is the mean dev score in percent over the seeds of a run, ± their standard deviation, and
 for one seed ± the standard error over dev. Runs of other settings under one name are a row of
-their own, whose name says in what they differ. A mark (a, b …) means that a cell cannot be compared
-with the others of its column; the notes say why. Means over tasks take the same tasks for all
-rows, by default those that all our rows have, and leave out rows that lack one. --beside sets our
-rows beside a published one of `reproduce --list` and says which scores differ by more than two
-standard errors; runs of `reproduce` are set beside their own. Tricks are set beside runs without.
+their own, whose name says in what they differ. A letter (a, b …) means that a cell cannot be
+compared with the others of its column; the notes say why. A number is a footnote on the data of a
+cell that can. Means over tasks take the same tasks for all rows, by default those of which the
+fullest of our rows has comparable scores, and leave out rows that lack one. --beside sets our rows
+beside a published one of `reproduce --list` and says which scores differ by more than two standard
+errors; runs of `reproduce` are set beside their own. Tricks are set beside runs without. Curves and
+mistakes are those of the runs that can be compared, if there are any.
 """
 
 import argparse
@@ -18,13 +20,23 @@ import csv
 import hashlib
 import json
 from pathlib import Path
+from statistics import fmean
 
 from clue_baselines import tricks
 from clue_baselines.data import DataError
 from clue_baselines.finished import Run, finished_runs
 from clue_baselines.report import beside, page, trick_table
-from clue_baselines.report.beside import notes_on
-from clue_baselines.report.published import MEANS, NAMES, Cell, Row, named, published, ranks
+from clue_baselines.report.beside import checksums, footnotes_on, notes_on
+from clue_baselines.report.published import (
+    MEANS,
+    NAMES,
+    Cell,
+    Row,
+    named,
+    published,
+    ranks,
+    yardsticks,
+)
 from clue_baselines.results import mean_and_deviation
 from clue_baselines.settings import OF_NO_MATTER
 from clue_baselines.tasks import TASKS, chosen
@@ -51,7 +63,7 @@ def main(argv: list[str] | None = None):
         compared = comparisons(runs, asked.beside)
     except DataError as error:
         raise SystemExit(f"ERROR: {error}") from None
-    rows = ours + published("dev")
+    rows = ours + published("dev") + yardsticks()
     print(text_table(rows, average))
     differences = trick_table.table(runs)
     if differences:
@@ -61,8 +73,9 @@ def main(argv: list[str] | None = None):
         print(f"\n{title}\n{beside.text(found)}")
     if differences:
         tables.append(("Tricks: points more than without", trick_table.HEADS, differences))
-    curves = {task: curves_of(runs, task) for task in TASKS}
-    examples = {task: mistakes_of(runs, task) for task in TASKS}
+    shown = {task: preferred([run for run in runs if run.task == task]) for task in TASKS}
+    curves = {task: curves_of(of_task) for task, of_task in shown.items()}
+    examples = {task: mistakes_of(of_task) for task, of_task in shown.items()}
     content = page.html(rows, published("test"), average, curves, examples, tables)
     temporary = asked.output.with_name(asked.output.name + ".tmp")
     temporary.write_text(content, encoding="utf-8")
@@ -100,8 +113,8 @@ def made_by(run: Run) -> dict:
     """All that runs must share to be one row: settings, epochs and data."""
     stored = dict.fromkeys(tricks.STRENGTHS, 0) | run.settings["settings"]  # of older runs
     matter = {k: v for k, v in stored.items() if k not in (*OF_NO_MATTER, "data")}
-    files = run.settings.get("data", {}).get("sha256")
-    return matter | {"epochs": run.result["epochs"], "data": (run.result["data"], files)}
+    data = (run.result["data"], checksums(run))
+    return matter | {"epochs": run.result["epochs"], "data": data}
 
 
 def said(key: str, value) -> str:
@@ -129,17 +142,18 @@ def comparisons(runs: list[Run], asked: str) -> list[tuple[str, list[beside.Besi
 def cell_of(runs: list[Run]) -> Cell:
     """Mean and deviation of the seeds of one task."""
     scores = [100 * run.score for run in runs]
-    if len(runs) > 1:
-        mean, deviation = mean_and_deviation(scores)
-    else:
-        mean, deviation = scores[0], 100 * runs[0].result["standard_error"]
+    error = 100 * fmean(run.result["standard_error"] for run in runs)
+    mean, deviation = mean_and_deviation(scores) if len(runs) > 1 else (scores[0], error)
     notes = dict.fromkeys(note for run in runs for note in notes_on(run))  # each once
-    return Cell(mean, deviation, len(runs), list(notes))
+    footnotes = dict.fromkeys(note for run in runs for note in footnotes_on(run))
+    n = runs[0].result["n"]  # of one task, on the same data
+    return Cell(mean, deviation, len(runs), list(notes), list(footnotes), error, n)
 
 
 def shared_tasks(ours: list[Row]) -> list[str]:
-    """The tasks of which every row of ours has a comparable score."""
-    return [t for t in TASKS if all(t in r.cells and not r.cells[t].notes for r in ours)]
+    """The tasks that the fullest of our rows has comparable scores of; none if none has any."""
+    lacking = min((row.lacking(TASKS) for row in ours), key=len)
+    return [task for task in TASKS if task not in lacking]
 
 
 def text_table(rows: list[Row], average: list[str]) -> str:
@@ -155,8 +169,8 @@ def text_table(rows: list[Row], average: list[str]) -> str:
         for name in MEANS:
             values = [mean and mean[name] for mean in means]
             heads += [name, "rank"]
-            columns.append(["" if value is None else f"{value:.2f}" for value in values])
-            columns.append([str(rank or "") for rank in ranks(values)])
+            columns.append(["–" if value is None else f"{value:.2f}" for value in values])
+            columns.append([str(rank or "–") for rank in ranks(values)])
     widths = [max(map(len, [h, *c])) for h, c in zip(heads, columns, strict=True)]
     lines = ["  ".join(h.rjust(w) for h, w in zip(heads, widths, strict=True))]
     for cells in zip(*columns, strict=True):
@@ -164,8 +178,18 @@ def text_table(rows: list[Row], average: list[str]) -> str:
         line += [c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True)]
         lines.append("  ".join(line).rstrip())
     lines += [f"({mark}) {note}" for note, mark in marks.items()]
-    lines.append(page.average_line(average))
+    lines.append(sizes_line(rows, shown))
+    lines.append(page.average_line(average, rows))
     return "\n".join(lines)
+
+
+def sizes_line(rows: list[Row], tasks: list[str]) -> str:
+    """How much our scores of each task are made of."""
+    sizes = {}
+    for task in tasks:
+        found = {row.cells[task].n for row in rows if row.ours and task in row.cells}
+        sizes[task] = " or ".join(f"{n:,}" for n in sorted(found))
+    return "n of our scores: " + "; ".join(f"{task} {said}" for task, said in sizes.items()) + "."
 
 
 def text_cell(cell: Cell | None, marks: dict[str, str]) -> str:
@@ -173,15 +197,21 @@ def text_cell(cell: Cell | None, marks: dict[str, str]) -> str:
     if cell is None:
         return ""
     deviation = f" ± {cell.deviation:.2f}" if cell.deviation is not None else ""
-    return f"{cell.score:.2f}{deviation}" + "".join(f" ({marks[note]})" for note in cell.notes)
+    return f"{cell.score:.2f}{deviation}" + "".join(f" ({marks[note]})" for note in cell.marked)
 
 
-def curves_of(runs: list[Run], task: str) -> list[page.Curve]:
-    """The dev scores by epoch of every run of a task."""
+def preferred(runs: list[Run]) -> list[Run]:
+    """Of a task's runs those without notes; else those on real data; else all."""
+    clean = [run for run in runs if not notes_on(run)]
+    return clean or [run for run in runs if run.result["data"] != "sample"] or runs
+
+
+def curves_of(runs: list[Run]) -> list[page.Curve]:
+    """The dev scores by epoch of some runs of one task."""
     curves = []
     for run in runs:
         path = run.folder / "history.csv"
-        if run.task == task and path.is_file():
+        if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 history = list(csv.DictReader(file))
             scores = [100 * float(epoch[f"dev_{run.result['metric']}"]) for epoch in history]
@@ -189,12 +219,11 @@ def curves_of(runs: list[Run], task: str) -> list[page.Curve]:
     return curves
 
 
-def mistakes_of(runs: list[Run], task: str) -> tuple[str, list[dict]]:
-    """Name of the best run of a task, and its examples of mistakes."""
-    of_task = [run for run in runs if run.task == task]
-    if not of_task:
+def mistakes_of(runs: list[Run]) -> tuple[str, list[dict]]:
+    """Name of the best of some runs of one task, and its examples of mistakes."""
+    if not runs:
         return "", []
-    best = max(of_task, key=lambda run: run.score)
+    best = max(runs, key=lambda run: run.score)
     path = best.folder / "mistakes.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     return best.folder.name, found

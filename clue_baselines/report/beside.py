@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from clue_baselines.data import OFFICIAL
+from clue_baselines.data.footnotes import footnotes
 from clue_baselines.finished import Run
 from clue_baselines.report.known import known
 from clue_baselines.report.published import NAMES, Row
@@ -17,6 +18,7 @@ class Beside:
     """A task's scores in points, and why they cannot be compared, if so.
 
     error: standard error of one dev score, from the finite number of its rows.
+    metric: what is compared, if not the task's own metric.
     """
 
     task: str
@@ -25,6 +27,12 @@ class Beside:
     difference: float
     error: float
     notes: tuple[str, ...] = ()
+    metric: str = ""
+
+    @property
+    def name(self) -> str:
+        """The task, and the metric if it is another."""
+        return f"{self.task} ({self.metric.replace('_', ' ')})" if self.metric else self.task
 
     @property
     def verdict(self) -> str:
@@ -37,6 +45,9 @@ class Beside:
 def compare(runs: Sequence[Run], row: Row) -> list[Beside]:
     """Every task of the runs that the row has, seeds averaged.
 
+    Where the row has another metric than the task, our scores of that metric are compared; if a
+    run has none, the task's own are shown with the row's note.
+
     Args:
         runs: of one name.
     """
@@ -46,14 +57,20 @@ def compare(runs: Sequence[Run], row: Row) -> list[Beside]:
         cell = row.cells.get(task)
         if not of_task or not cell:
             continue
-        scores = [100 * run.score for run in of_task]
+        notes = [note for run in of_task for note in notes_beside(run, row)]
+        metric = cell.metric
+        if metric and all(metric in run.result.get("scores", {}) for run in of_task):
+            entries = [run.result["scores"][metric] for run in of_task]
+        else:
+            entries, metric, notes = [run.result for run in of_task], "", notes + cell.notes
+        scores = [100 * entry["score"] for entry in entries]
         ours = f"{scores[0]:.2f}"
         if len(scores) > 1:
             ours = "{:.2f} ± {:.2f}".format(*mean_and_deviation(scores))
-        error = 100 * fmean(run.result["standard_error"] for run in of_task)
-        notes = [note for run in of_task for note in notes_beside(run, row)] + cell.notes
+        error = 100 * fmean(entry["standard_error"] for entry in entries)
         notes = tuple(dict.fromkeys(notes))  # each once, though all seeds have it
-        found.append(Beside(task, ours, cell.score, fmean(scores) - cell.score, error, notes))
+        gap = fmean(scores) - cell.score
+        found.append(Beside(task, ours, cell.score, gap, error, notes, metric))
     return found
 
 
@@ -79,6 +96,17 @@ def notes_on(run: Run) -> list[str]:
     return notes
 
 
+def footnotes_on(run: Run) -> list[str]:
+    """What else is to be known of the data of a run of ours."""
+    real = run.result["data"] != "sample"
+    return footnotes(run.task, checksums(run).values()) if real else []
+
+
+def checksums(run: Run) -> dict[str, str]:
+    """SHA-256 of the files that a run saw, wherever they lay; empty if it did not keep them."""
+    return run.settings.get("data", {}).get("sha256", {})
+
+
 HEADS = ("task", "here", "published", "difference", "two standard errors", "")
 
 
@@ -86,7 +114,7 @@ def cells(found: Sequence[Beside]) -> list[tuple[str, ...]]:
     """The rows of a table under `HEADS`."""
     return [
         (
-            b.task,
+            b.name,
             b.ours,
             f"{b.published:.2f}",
             f"{b.difference:+.2f}",

@@ -119,10 +119,10 @@ def html(
     parts = [
         "<h1>CLUE: scores on dev</h1>",
         "<p>Runs made here are on a coloured ground: mean over seeds ± standard deviation, and for "
-        "one seed ± standard error over dev. Marked cells cannot be compared with their column. "
-        "Click a heading to sort.</p>",
+        "one seed ± standard error over dev; point at one for n and standard error. Letters mark "
+        "what cannot be compared with its column, numbers footnotes. Click a heading to sort.</p>",
         f'<p><label>Mean over tasks: <select id="mean">{options}</select></label> '
-        f"{escape(average_line(average))}</p>",
+        f"{escape(average_line(average, dev))}</p>",
         score_table(dev, average),
         *(plain_table(*table) for table in tables),
         "<h2>Published scores on test</h2>",
@@ -148,18 +148,26 @@ def html(
     )
 
 
-def average_line(average: list[str]) -> str:
-    """What the means are over, in words."""
+def average_line(average: list[str], rows: list[Row]) -> str:
+    """What the means are over, in words, and which of our rows have none."""
     if not average:
-        return "No means: our rows have no comparable task in common."
-    return f"Means are over {', '.join(average)}, and ranks among the rows that have all of them."
+        return "No means: none of our scores is comparable."
+    absent = [
+        f"{row.model} (lacks {', '.join(lacking)})"
+        for row in rows
+        if row.ours and (lacking := row.lacking(average)) and row.lacking(TASKS) != list(TASKS)
+    ]
+    line = f"Means are over {', '.join(average)}, and ranks among the rows that have all of them."
+    return line + (f" Of ours without mean and rank: {'; '.join(absent)}." if absent else "")
 
 
 def note_marks(rows: list[Row], tasks: Sequence[str] = TASKS) -> dict[str, str]:
-    """Letters for all different notes, in the order of their first appearance."""
-    cells = (row.cells[task] for row in rows for task in tasks if task in row.cells)
+    """Letters for all notes and numbers for all footnotes, in the order of their appearance."""
+    cells = [row.cells[task] for row in rows for task in tasks if task in row.cells]
     notes = dict.fromkeys(note for cell in cells for note in cell.notes)
-    return {note: f"{chr(97 + i % 26)}{i // 26 or ''}" for i, note in enumerate(notes)}
+    footnotes = dict.fromkeys(note for cell in cells for note in cell.footnotes)
+    marks = {note: f"{chr(97 + i % 26)}{i // 26 or ''}" for i, note in enumerate(notes)}
+    return marks | {note: str(i) for i, note in enumerate(footnotes, 1)}
 
 
 def score_table(rows: list[Row], average: list[str]) -> str:
@@ -203,10 +211,20 @@ def score_cell(cell: Cell | None, marks: dict[str, str]) -> str:
     if cell is None:
         return '<td data-value="">–</td>'
     deviation = f" <small>± {cell.deviation:.2f}</small>" if cell.deviation is not None else ""
-    seeds = f' title="{cell.seeds} seeds"' if cell.seeds > 1 else ""
-    noted = "".join(f"<sup>{marks[note]}</sup>" for note in cell.notes)
+    title = f' title="{made_of(cell)}"' if cell.n else ""
+    noted = f"<sup>{', '.join(marks[note] for note in cell.marked)}</sup>" if cell.marked else ""
     kind = " class=other" if cell.notes else ""
-    return f'<td{kind}{seeds} data-value="{cell.score:.4f}">{cell.score:.2f}{deviation}{noted}</td>'
+    return f'<td{kind}{title} data-value="{cell.score:.4f}">{cell.score:.2f}{deviation}{noted}</td>'
+
+
+def made_of(cell: Cell) -> str:
+    """n and standard error of a score of ours, in words.
+
+    >>> made_of(Cell(57.0, 1.41, seeds=2, error=0.5, n=10000))
+    '2 seeds, each with n 10,000 and standard error 0.50'
+    """
+    size = f"n {cell.n:,} and standard error {cell.error:.2f}"
+    return f"{cell.seeds} seeds, each with {size}" if cell.seeds > 1 else size
 
 
 def mean_cell(values: dict[str, float | None], more: str = "") -> str:

@@ -5,6 +5,7 @@ The numbers are in `published.json`: rows of scores in percent and their sources
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, harmonic_mean
@@ -32,12 +33,28 @@ MEANS = {"arithmetic": fmean, "geometric": geometric_mean, "harmonic": harmonic_
 
 @dataclass
 class Cell:
-    """A score in percent, with its deviation over seeds and why it cannot be compared."""
+    """A score in percent, and what there is to say of it.
+
+    deviation: over the seeds; of one seed the standard error over dev.
+    error, n: standard error of one seed's score, and how much it is scored on.
+    notes: why it cannot be compared with the others of its column.
+    footnotes: what else is to be known of its data.
+    metric: what is measured, if not the task's own metric.
+    """
 
     score: float
     deviation: float | None = None
     seeds: int = 1
     notes: list[str] = field(default_factory=list)
+    footnotes: list[str] = field(default_factory=list)
+    error: float | None = None
+    n: int | None = None
+    metric: str = ""
+
+    @property
+    def marked(self) -> list[str]:
+        """All that a mark at it stands for."""
+        return self.notes + self.footnotes
 
 
 @dataclass
@@ -51,6 +68,10 @@ class Row:
     cells: dict[str, Cell]
     ours: bool = False
 
+    def lacking(self, tasks: Sequence[str]) -> list[str]:
+        """Those of the tasks that it has no comparable score of."""
+        return [t for t in tasks if t not in self.cells or self.cells[t].notes]
+
     def means(self, tasks: list[str]) -> dict[str, float] | None:
         """All means over exactly these tasks; None if one is missing or not comparable.
 
@@ -61,7 +82,7 @@ class Row:
         >>> {name: round(mean, 4) for name, mean in row.means(list("abcd")).items()}
         {'arithmetic': 75.0, 'geometric': 68.3852, 'harmonic': 60.0}
         """
-        if not tasks or any(t not in self.cells or self.cells[t].notes for t in tasks):
+        if not tasks or self.lacking(tasks):
             return None
         scores = [self.cells[task].score for task in tasks]
         return {name: mean(scores) for name, mean in MEANS.items()}
@@ -72,22 +93,31 @@ def published(split: str) -> list[Row]:
 
     Notes stand at cells that measure something else than our scores.
     """
-    return [
-        Row(
-            entry["model"],
-            entry["by"],
-            split,
-            entry["source"],
-            {
-                task: Cell(
-                    score, notes=[note] if (note := entry.get("notes", {}).get(task)) else []
-                )
-                for task, score in entry["scores"].items()
-            },
+    return [row_of(entry) for entry in CONTENT["rows"] if entry["split"] == split]
+
+
+def yardsticks() -> list[Row]:
+    """People and other rows on test that have no equal on dev, to stand among those on dev.
+
+    Every cell has a note that says so.
+    """
+    rows = [row_of(entry) for entry in CONTENT["rows"] if entry.get("yardstick")]
+    for row in rows:
+        for cell in row.cells.values():
+            cell.notes = cell.notes or ["on test"]
+    return rows
+
+
+def row_of(entry: dict) -> Row:
+    """A row of `published.json`."""
+    notes, metrics = entry.get("notes", {}), entry.get("metric", {})
+    cells = {
+        task: Cell(
+            score, notes=[notes[task]] if task in notes else [], metric=metrics.get(task, "")
         )
-        for entry in CONTENT["rows"]
-        if entry["split"] == split
-    ]
+        for task, score in entry["scores"].items()
+    }
+    return Row(entry["model"], entry["by"], entry["split"], entry["source"], cells)
 
 
 def named(name: str) -> Row:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from clue_baselines import tricks
 from clue_baselines.finished import Run
+from clue_baselines.report.beside import checksums
 from clue_baselines.results import mean_and_deviation
 from clue_baselines.settings import OF_NO_MATTER
 
@@ -44,11 +45,11 @@ def used(run: Run) -> str:
 
 
 def key(run: Run) -> tuple:
-    """What two runs must share so that they differ in tricks alone."""
-    settings = run.settings["settings"]
-    free = (*OF_NO_MATTER, *tricks.STRENGTHS)
-    same = sorted((k, str(v)) for k, v in settings.items() if k not in free)
-    return run.task, run.seed, run.result["data"], tuple(same)
+    """What two runs must share so that they differ in tricks alone; data may lie anywhere."""
+    free = (*OF_NO_MATTER, *tricks.STRENGTHS, "data")
+    same = sorted((k, str(v)) for k, v in run.settings["settings"].items() if k not in free)
+    files = sorted(checksums(run).items())
+    return run.task, run.seed, run.result["data"], tuple(files), tuple(same)
 
 
 def text(rows: Sequence[tuple[str, str, str]]) -> str:

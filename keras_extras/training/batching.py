@@ -1,6 +1,8 @@
 """Batches of like lengths: less padding, and few shapes where a compiler needs them."""
 
+import copy
 from collections.abc import Sequence
+from itertools import chain
 
 import keras
 import numpy as np
@@ -20,9 +22,12 @@ class LengthBatches(keras.utils.PyDataset):
     batches once more, by Python's global random state. Without shuffling (evaluation) all
     examples are sorted by length; `restore` puts the outputs back into the examples' order.
 
-    Every example is in exactly one batch of an epoch; the last, smaller batch is kept.
-    Keras on TensorFlow takes the shapes of the first two batches and holds all later ones to
-    what these two share, so the longest batch comes first and the shortest second.
+    Every example is in exactly one batch of an epoch; the last, smaller batch is kept. The longest
+    batch comes first: what does not fit into memory fails at once. The shortest comes second: a
+    plain `keras.Model` on TensorFlow takes the shapes of the first two batches and holds all later
+    ones, also of later epochs, to what these two share. `keras_extras.Model` and `to_tf_dataset`
+    look at all examples instead (`extremes`). How far batches are padded does not change the
+    order.
 
     Args:
         inputs: one or several columns (token ids, segment ids …), each a sequence of examples. An
@@ -31,8 +36,7 @@ class LengthBatches(keras.utils.PyDataset):
             of its longest list and the same in every column.
         targets: one label or array per example, or None. Arrays may differ in size: an axis that
             always has the example's length is padded as the inputs are (also where all examples
-            are equally long), any other to the longest of all examples: Keras on TensorFlow
-            allows no shape that the first batches rule out.
+            are equally long), any other to the longest of all examples.
         batch_size: examples per batch. Default 32.
         buckets: lengths to pad to, such as `BUCKETS`; each batch takes the smallest that holds
             it. For XLA, TPU and JAX, which compile every new shape anew. Default None.
@@ -43,7 +47,9 @@ class LengthBatches(keras.utils.PyDataset):
             example. Default 8; 4 wastes less where no tensor cores want 8.
         target_padding: what targets are padded with. Default 0.
         full_batches: fill smaller batches up with empty rows of weight 0, so that all have
-            `batch_size` rows; batches are then (inputs, targets, weights). For TPUs. Default False.
+            `batch_size` rows; batches are then (inputs, targets, weights). The r rows of such a
+            batch weigh batch_size / r, so that a mean over the batch, empty rows included, is
+            theirs. For TPUs. Default False.
 
     Raises:
         ValueError: no example, columns of unequal length, an input that is no integer, or a row
@@ -120,10 +126,10 @@ class LengthBatches(keras.utils.PyDataset):
         else:
             order = np.argsort(-lengths, kind="stable")
             batches = [order[i : i + size] for i in range(0, len(order), size)]
-        padded = [self.padded_length(rows) for rows in batches]
-        first = batches.pop(int(np.argmax(padded)))
-        padded.remove(max(padded))
-        second = [batches.pop(int(np.argmin(padded)))] if batches else []
+        longest = [int(lengths[rows].max()) for rows in batches]
+        first = batches.pop(int(np.argmax(longest)))
+        longest.remove(max(longest))
+        second = [batches.pop(int(np.argmin(longest)))] if batches else []
         self.batches = [first, *second, *batches][skip:]
 
     def padded_length(self, rows: np.ndarray) -> int:
@@ -146,7 +152,7 @@ class LengthBatches(keras.utils.PyDataset):
             return tuple(batch)
         if self.targets is None:
             return (tuple(filled(x, size) for x in batch[0]),)
-        weights = filled(np.ones(len(rows), "float32"), size)
+        weights = filled(np.full(len(rows), size / len(rows), "float32"), size)
         return tuple(filled(x, size) for x in batch[0]), filled(batch[1], size), weights
 
     def on_epoch_end(self):
@@ -187,11 +193,25 @@ class LengthBatches(keras.utils.PyDataset):
             real += int(self.inputs[0].sizes[rows].sum())
         return computed, real
 
+    def extremes(self) -> list[tuple]:
+        """Batches between which the shapes of all batches of all epochs lie.
+
+        An axis that is as long in all of them is so in every batch: the length if the shortest and
+        the longest example are padded to one, the batch if all batches are equally large.
+        """
+        size, rest = self.batch_size, len(self.lengths) % self.batch_size
+        size = min(size, len(self.lengths))
+        shortest, longest = int(self.lengths.argmin()), int(self.lengths.argmax())
+        some = copy.copy(self)  # of its class, which may make other batches of the same rows
+        some.batches = [np.repeat(shortest, size), np.repeat(longest, size)]
+        some.batches += [np.repeat(longest, rest)] if rest else []
+        return [some[i] for i in range(len(some.batches))]
+
     def to_tf_dataset(self):
         """The same batches as a `tf.data.Dataset`, one epoch per pass, each in its own order.
 
-        Where all batches have one shape in an axis, the shape says so (with `full_batches` the
-        batch size). A pass that was read to its end moves on to the next epoch.
+        Where the batches of all epochs have one shape in an axis, the shape says so (with
+        `full_batches` the batch size). A pass that was read to its end moves on to the next epoch.
 
         Example (needs TensorFlow):
 
@@ -205,21 +225,26 @@ class LengthBatches(keras.utils.PyDataset):
             yield from (self[i] for i in range(len(self)))
             self.on_epoch_end()
 
-        probes = [self[i] for i in range(min(2, len(self)))]
-        probes += [self[int(np.argmin([len(rows) for rows in self.batches]))]]
-
-        def spec(*arrays):
-            shapes = np.array([array.shape for array in arrays])
-            same = (shapes == shapes[0]).all(axis=0)
-            shape = [int(n) if s else None for n, s in zip(shapes[0], same, strict=True)]
-            return tf.TensorSpec(shape, arrays[0].dtype)
-
-        signature = tf.nest.map_structure(spec, *probes)
+        signature = common_spec(self.extremes())
         return tf.data.Dataset.from_generator(epoch, output_signature=signature).prefetch(2)
 
 
+def common_spec(batches: Sequence):
+    """The `tf.TensorSpec`s of batches; None stands for an axis in which they differ."""
+    import tensorflow as tf
+
+    def spec(*arrays):
+        shapes = zip(*(array.shape for array in arrays), strict=True)
+        return tf.TensorSpec([n[0] if len(set(n)) == 1 else None for n in shapes], arrays[0].dtype)
+
+    return tf.nest.map_structure(spec, *batches)
+
+
 class Column:
-    """Integer lists, or k of them per example, that become padded arrays."""
+    """Integer lists, or k of them per example, that become padded arrays.
+
+    They stand one behind the other in one array, of the smallest type that holds all numbers.
+    """
 
     def __init__(self, examples: Sequence[Sequence], number: int):
         nested = len(examples[0]) > 0 and np.ndim(examples[0][0]) == 1
@@ -230,20 +255,28 @@ class Column:
                 f"{max(counts)} lists each; give all the same number, with empty lists if need be."
             )
         self.nested, self.lists = nested, counts.pop()
-        self.rows = [
-            [integers(row, number) for row in (example if nested else [example])]
-            for example in examples
-        ]
-        self.sizes = np.array([sum(map(len, rows)) for rows in self.rows])
-        self.lengths = np.array([max(map(len, rows)) for rows in self.rows])
+        rows = list(chain.from_iterable(examples)) if nested else examples
+        sizes = np.array([len(row) for row in rows])
+        ends = np.cumsum(sizes)
+        self.ids = np.empty(ends[-1], "int32")
+        for row, size, end in zip(rows, sizes, ends, strict=True):
+            self.ids[end - size : end] = integers(row, number)
+        if self.ids.size:
+            types = map(np.min_scalar_type, (self.ids.min(), self.ids.max()))
+            self.ids = self.ids.astype(np.result_type(*types))
+        self.starts = (ends - sizes).reshape(-1, self.lists)
+        self.ends = ends.reshape(-1, self.lists)
+        self.sizes = (self.ends - self.starts).sum(axis=1)
+        self.lengths = (self.ends - self.starts).max(axis=1)
 
     def batch(self, rows: np.ndarray, length: int) -> np.ndarray:
         """Those examples, padded to that length with zeros."""
-        batch = np.zeros((len(rows), self.lists, length), "int32")
-        for lines, row in zip(batch, rows, strict=True):
-            for line, values in zip(lines, self.rows[row], strict=True):
-                line[: len(values)] = values
-        return batch if self.nested else batch[:, 0]
+        batch = np.zeros((len(rows) * self.lists, length), self.ids.dtype)
+        starts, ends = self.starts[rows].ravel().tolist(), self.ends[rows].ravel().tolist()
+        for line, start, end in zip(batch, starts, ends, strict=True):
+            line[: end - start] = self.ids[start:end]
+        batch = batch.astype("int32")
+        return batch.reshape(len(rows), self.lists, length) if self.nested else batch
 
 
 def integers(row: Sequence, number: int) -> np.ndarray:

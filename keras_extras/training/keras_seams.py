@@ -13,6 +13,7 @@ from keras.src.models.functional import Functional
 from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
 from keras_extras.losses.keras_seams import mask_of
+from keras_extras.training.batching import LengthBatches, common_spec
 
 __all__ = [
     "PRIVATE_NAMES",
@@ -77,6 +78,9 @@ def lowest_optimizer_class() -> type:
 class UntunedBatches(PyDatasetAdapter):
     """Batches of a `keras.utils.PyDataset` for TensorFlow, read without tf.data's autotuning.
 
+    The shapes of `LengthBatches` are those of all its epochs; of others Keras takes what the first
+    two batches share, without their number of rows.
+
     There is nothing to tune in a Python generator, and the tuner costs time: it sleeps 10, 20, 40 …
     ms between its rounds, and a pass over the data ends no sooner than it wakes up. Keras takes
     such an adapter in the place of the data.
@@ -85,6 +89,9 @@ class UntunedBatches(PyDatasetAdapter):
     def get_tf_dataset(self):
         import tensorflow as tf
 
+        if isinstance(self.py_dataset, LengthBatches):
+            extremes = [self._standardize_batch(batch) for batch in self.py_dataset.extremes()]
+            self._output_signature = common_spec(extremes)
         options = tf.data.Options()
         options.autotune.enabled = False
         return super().get_tf_dataset().with_options(options)

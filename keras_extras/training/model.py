@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_extras.training.batching import LengthBatches
 from keras_extras.training.keras_seams import Functional
 from keras_extras.training.non_finite import NonFiniteLoss, check_on_nan
 
@@ -39,9 +40,21 @@ class Model(Trainer, keras.Model):
 
     With a `train_step` or `compute_loss` of one's own under several replicas, `compute_loss`
     returns the replica's part of the loss (Keras' losses and `keras_extras.training.global_mean`
-    do), and the optimizer's `apply` sums gradients first. Two things stay as in Keras: batch
-    normalization uses the statistics of each replica, and what layers add with `add_loss` counts as
-    a mean over the replica's rows (exact for regularizers of weights and for means over rows).
+    do), and the optimizer's `apply` sums gradients first.
+
+    What layers note, such as batch normalization's moving statistics, is the same on all replicas
+    after a step: each replica's change counts as often as it has rows. Batch normalization itself
+    uses the rows of each replica, as in Keras, or with `synchronized=True` those of all (and of a
+    replica without rows a row of zeros). What layers add with `add_loss` counts as a mean over the
+    replica's rows (exact for regularizers of weights and for means over rows). Random numbers, as
+    of dropout, are other ones on each replica.
+
+    On JAX, Keras' own steps do all that, on several devices by `keras.distribution`. There a batch
+    whose rows cannot be divided evenly among the devices is refused (IndivisibleError), also the
+    last one: train on a number of rows that can be, or on `LengthBatches(…, full_batches=True)`.
+
+    Classes derived from this one may be of both kinds: `Base(inputs, outputs)` is an instance of
+    a class of the same name that is derived from `Base` and is functional.
 
     Example:
 
@@ -60,21 +73,22 @@ class Model(Trainer, keras.Model):
         return super().__new__(cls)
 
     def __init__(self, *args, **kwargs):
-        if is_functional(args, kwargs) and not isinstance(self, Functional):
-            make_functional(type(self))
-        if isinstance(self, Functional) and is_functional(args, kwargs):
-            Functional.__init__(self, *args, **kwargs)
-        else:
+        if not is_functional(args, kwargs):
             super().__init__(*args, **kwargs)
+            return
+        if not isinstance(self, Functional):
+            object.__setattr__(self, "__class__", functional_class(type(self)))
+        Functional.__init__(self, *args, **kwargs)
 
     def compile(self, *args, on_nan: str = "stop", **kwargs):
         """As `keras.Model.compile`, and what to do with a loss that is no finite number.
 
         Args:
             on_nan: `"stop"` ends `fit` with an error that names the step; `"skip"` leaves out steps
-                whose loss or gradients are not finite (TensorFlow; of the weights and metrics, not
-                of what layers note, as batch normalization does); `"shrink"` hands them to an
-                optimizer that deals with them, as `keras_extras.optimizers.Tiger` does.
+                whose loss or gradients are not finite (TensorFlow; of the weights, the metrics and
+                what layers note, as batch normalization does; a `train_step` of one's own has to
+                call this one); `"shrink"` hands them to an optimizer that deals with them, as
+                `keras_extras.optimizers.Tiger` does.
 
         Raises:
             ValueError: if the optimizer or the backend does not offer `on_nan`, or `jit_compile` is
@@ -86,7 +100,9 @@ class Model(Trainer, keras.Model):
 
     def get_compile_config(self):
         config = super().get_compile_config()
-        return {**config, "on_nan": self.on_nan} if config else config
+        if config and self.on_nan != "stop":  # a clone may be a keras.Model, which only stops
+            config = {**config, "on_nan": self.on_nan}
+        return config
 
     def compile_from_config(self, config):
         if type(self).compile is not Model.compile:
@@ -112,11 +128,16 @@ class Model(Trainer, keras.Model):
         Raises:
             FloatingPointError: when the loss is no longer finite (see `on_nan` of `compile`).
         """
+        shuffles = kwargs.get("shuffle", args[2] if len(args) > 2 else True)
+        known = isinstance(x, LengthBatches) and not shuffles
+        watch = NonFiniteLoss(x if known else None)
         if isinstance(callbacks, keras.callbacks.CallbackList):
             if not any(isinstance(callback, NonFiniteLoss) for callback in callbacks.callbacks):
-                callbacks.append(NonFiniteLoss())
+                watch.set_model(self)
+                watch.set_params(callbacks.params)
+                callbacks.callbacks.append(watch)
         else:  # first, so that no other one saves weights that are NaN
-            callbacks = [NonFiniteLoss(), *keras.tree.flatten(callbacks or [])]
+            callbacks = [watch, *keras.tree.flatten(callbacks or [])]
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
 
 
@@ -137,14 +158,20 @@ def is_functional(args: tuple, kwargs: dict) -> bool:
     )
 
 
-def make_functional(cls: type) -> None:
-    """Derives a class of the user's, whose instance turns out to be functional, from Functional.
+def functional_class(cls: type) -> type:
+    """The class of those instances of a user's class that are functional models.
 
-    Keras does the same with every class up to `keras.Model`, and so would change `Model` and break
-    its subclasses that are not functional.
+    It is derived from that class and from Functional, and has its name and its place among the
+    registered classes: a file says that name, and the class of that name loads it. (Keras derives
+    the class itself from Functional, with all its bases, and so breaks each subclass of them that
+    is not functional.)
     """
-    if cls is Model or not issubclass(cls, Model) or issubclass(cls, FunctionalModel):
-        return
-    for base in cls.__bases__:
-        make_functional(base)
-    cls.__bases__ = tuple(FunctionalModel if base is Model else base for base in cls.__bases__)
+    if "_functional_class" not in vars(cls):
+        names = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
+        derived = type(cls)(cls.__name__, (cls, FunctionalModel), names)
+        package, _, name = keras.saving.get_registered_name(cls).rpartition(">")
+        if package:
+            for each in (derived, cls):  # the last one is what the name stands for
+                keras.saving.register_keras_serializable(package, name)(each)
+        cls._functional_class = derived
+    return vars(cls)["_functional_class"]

@@ -5,7 +5,10 @@ import warnings
 
 import keras
 
+from keras_extras.training.batching import LengthBatches
+
 CHOICES = ("stop", "skip", "shrink")
+SHOWN = 32  # examples in a message
 
 
 def check_on_nan(on_nan: str, optimizer) -> None:
@@ -31,44 +34,73 @@ class NonFiniteLoss(keras.callbacks.Callback):
     `keras_extras.Model.fit` uses it by itself. It looks at the logs, which Keras reads anyway: the
     running mean of the loss stays NaN from the first NaN on until the epoch ends.
 
+    Args:
+        batches: what `fit` takes one after the other, to say which examples are concerned. Default
+            None: they are not known.
+
     Raises:
         FloatingPointError: in `fit`; says at which step of which epoch.
     """
 
     async_safe = True  # Keras need not wait for the device on its account
 
+    def __init__(self, batches: LengthBatches | None = None):
+        super().__init__()
+        self.batches = batches
+
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.last = epoch, -1
 
     def on_train_batch_end(self, batch, logs=None):
-        first, self.last = self.last + 1, batch
+        steps = range(self.last + 1, batch + 1)  # several with steps_per_execution
+        self.last = batch
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
-            step, last = f"step {batch + 1}", ""
-            if first != batch:  # steps_per_execution
-                step, last = f"one of steps {first + 1}-{batch + 1}", f" to {batch}"
-            raise FloatingPointError(
-                f"The loss became {loss} in {step} of epoch {self.epoch + 1} (batch {first}{last} "
-                f"of the epoch, counted from 0; learning rate {rate_of(self.model.optimizer)}, "
-                f"precision {self.model.dtype_policy.name}). The weights may hold NaN now: go back "
-                "to a saved state. What helps: a smaller learning rate or a warm-up, "
-                "`global_clipnorm`, mixed_bfloat16 instead of mixed_float16, a look at that batch "
-                "for NaN and for logarithms or divisions of 0; or on_nan='skip', to leave "
-                "such steps out."
-            )
+            raise FloatingPointError(self._message(loss, steps))
+
+    def _message(self, loss: float, steps: range) -> str:
+        """What is known of the steps of this `fit` of which one gave that loss."""
+        first, last = steps[0] + self._skipped(), steps[-1] + self._skipped()
+        step, batch = f"step {last + 1}", f"batch {last}"
+        if first < last:
+            step, batch = f"one of steps {first + 1}-{last + 1}", f"batch {first} to {last}"
+        rows = "" if self.batches is None else self._examples(steps)
+        advice = "."
+        if self.model.on_nan == "stop" and keras.backend.backend() == "tensorflow":
+            advice = "; or on_nan='skip', to leave such steps out."
+        return (
+            f"The loss became {loss} in {step} of epoch {self.epoch + 1} ({batch} of the epoch, "
+            f"counted from 0{rows}; learning rate {rate_of(self.model.optimizer)}, precision "
+            f"{self.model.dtype_policy.name}). The weights may hold NaN now: go back to a saved "
+            "state. What helps: a smaller learning rate or a warm-up, `global_clipnorm`, "
+            "mixed_bfloat16 instead of mixed_float16, a look at that batch for NaN and for "
+            f"logarithms or divisions of 0{advice}"
+        )
+
+    def _examples(self, steps: range) -> str:
+        rows = [int(row) for step in steps for row in self.batches.batches[step]]
+        shown = ", ".join(map(str, rows[:SHOWN]))
+        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        return f", with the examples {shown}{more}"
+
+    def _skipped(self) -> int:
+        """Steps of the epoch that an earlier `fit` did, as `Resume` says."""
+        return (self.params or {}).get("skipped", 0)
 
     def on_epoch_end(self, epoch, logs=None):
         left_out = self.model.take_non_finite_steps()
-        if left_out and left_out > self.last:
+        whole = not self._skipped() and not self.model.stop_training
+        if whole and left_out and left_out > self.last:
             raise FloatingPointError(
                 f"Every step of epoch {epoch + 1} had a loss or a gradient that is not finite; the "
                 "weights cannot recover by leaving steps out. Go back to a saved state and train "
                 "with a smaller learning rate."
             )
         if left_out:
+            which = "the last " if self._skipped() else ""
             what = "left out" if self.model.on_nan == "skip" else "used to shrink the weights"
             warnings.warn(
-                f"{left_out} of {self.last + 1} steps of epoch {epoch + 1} had a loss or a "
+                f"{left_out} of {which}{self.last + 1} steps of epoch {epoch + 1} had a loss or a "
                 f"gradient that is not finite and were {what}.",
                 stacklevel=2,
             )

@@ -43,12 +43,14 @@ class Resume(keras.callbacks.Callback):
 
     After a kill at any moment the same lines, run again, end with the weights that an undisturbed
     run ends with: bit for bit on one CPU with `tf.config.experimental.enable_op_determinism()`,
-    else as near as two undisturbed runs are to each other.
+    else as near as two undisturbed runs are to each other. Where the batches are padded otherwise
+    than before (`buckets`, `multiple`, `full_batches`, as other devices want) their order is the
+    same, but dropout of single tokens draws other ones.
 
     A state is written under another name and then renamed, and the one before is kept. If the
     newest is damaged or belongs to another model or data, this is said and the one before is used.
-    If a state cannot be written (a full disk), or its weights are not finite any more, this is said
-    and the training goes on.
+    If a state cannot be written (a full disk), or a variable of the model is not finite any more
+    (a weight, or a moving mean), this is said and the training goes on.
 
     A callback that sets `model.stop_training` at an epoch's end (EarlyStopping) ends the training:
     `fit` does not go on from there, unless `resume.stopped = False` follows `load`. One that sets
@@ -170,8 +172,9 @@ class Resume(keras.callbacks.Callback):
     def _show_batches(self):
         """Lets Keras see as many batches as there are to do in the first epoch.
 
-        It takes the shapes of all batches from the first two, so they must not be those that
-        happen to come next, but the longest and the shortest, with which every epoch begins.
+        A plain `keras.Model` on TensorFlow takes the shapes of all batches from the first two, so
+        they must not be those that happen to come next, but the longest and the shortest, with
+        which every epoch begins.
         """
         self.batches.set_epoch(self.epoch)
         rest = len(self.batches) - self.step
@@ -194,6 +197,7 @@ class Resume(keras.callbacks.Callback):
         if self.batches is not None:
             self.batches.set_epoch(epoch, skip=self.skipped)
             self._steps = self.skipped + len(self.batches)
+        self.params["skipped"] = self.skipped  # for other callbacks (NonFiniteLoss)
         if self._metrics is not None:
             assign(metric_variables(self.model), self._metrics)
             self._metrics = None
@@ -234,8 +238,8 @@ class Resume(keras.callbacks.Callback):
         kept = f"the state in {self.last} remains" if self.last else "there is none yet"
         broken = [
             variable.path
-            for variable, array in zip(state_variables(model), variables, strict=True)
-            if variable.trainable and not np.isfinite(array).all()
+            for variable, array in zip(model.variables, variables, strict=False)
+            if not np.isfinite(array).all()
         ]
         if broken:
             message = f"WARNING: no state is saved of weights that are not finite ({broken[0]}"

@@ -108,9 +108,6 @@ def fingerprint(batches: LengthBatches | None) -> str:
     lengths = hashlib.sha256(np.asarray(batches.lengths, "int64").tobytes()).hexdigest()[:16]
     settings = f"size {batches.batch_size}, seed {batches.seed}, window {batches.window}"
     kind = "shuffled" if batches.shuffle else "sorted"
-    if hasattr(batches, "buckets"):  # the lengths to pad to decide which two batches come first
-        padded = f"buckets {batches.buckets}" if batches.buckets else f"multiple {batches.multiple}"
-        kind = f"{kind}, {padded}"
     return f"{len(batches.lengths)} examples, {settings}, {kind}, lengths {lengths}"
 
 

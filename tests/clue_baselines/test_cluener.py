@@ -144,6 +144,11 @@ def test_names_in_words():
         ({"planet": {"京": [[7, 7]]}}, "'planet' is none of address"),
         ({"address": {"京": [[6, 7]]}}, "no name stands at 6 to 7"),
         ({"address": [[7, 7]]}, "'label' must be"),
+        ({"address": {"京": [["7", "7"]]}}, r"\['7', '7'\] is no first and last character"),
+        ({"address": {"京": [[7.0, 7.0]]}}, "is no first and last character"),
+        ({"address": {"京": [[-2, -2]]}}, r"\[-2, -2\] is no first and last character"),
+        ({"address": {"京）": [[7, 70]]}}, r"\[7, 70\] is no first and last character"),
+        ({"address": {"京": [[8, 7]]}}, r"\[8, 7\] is no first and last character"),
         (None, "'label' must be"),
     ],
 )

@@ -169,15 +169,32 @@ def test_the_submission_is_byte_for_byte_as_it_must_be(tmp_path):
     )
 
 
+ANSWERS = [{"text": "一", "answer_start": 0}]
+GOOD = {"context": "一", "qas": [{"id": "Q", "question": "谁？", "answers": ANSWERS}]}
+
+
 @pytest.mark.parametrize(
     "content, problem",
     [
         ([], "a JSON dict is expected"),
         ({"data": []}, "holds no question"),
-        ({"data": [{"paragraphs": [{"qas": [{}]}]}]}, "not in the format of CMRC2018"),
+        ({"data": 3}, ": not in the format of CMRC2018"),
+        (
+            {"data": [{"paragraphs": [{"qas": [{}]}]}]},
+            r"passage 1 question 1: not in the format of CMRC2018 \(KeyError\('context'\)\)",
+        ),
+        ({"data": [{"paragraphs": []}, {}]}, "entry 2 of 'data': not in the format"),
+        (
+            {"data": [{"paragraphs": [GOOD, {"context": "一"}]}]},
+            r"passage 2: not in the format of CMRC2018 \(KeyError\('qas'\)\)",
+        ),
+        (
+            {"data": [{"paragraphs": [GOOD]}, {"paragraphs": [GOOD | {"qas": GOOD["qas"] + [7]}]}]},
+            "passage 2 question 2: not in the format of CMRC2018",
+        ),
         (
             {"data": [{"paragraphs": [{"context": "一", "qas": [{"id": "Q", "answers": []}]}]}]},
-            "passage 1: a question without id or answer",
+            "passage 1 question 1: a question without id or answer",
         ),
     ],
 )

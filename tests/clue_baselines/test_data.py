@@ -6,6 +6,8 @@ import pytest
 
 from clue_baselines import data
 from clue_baselines.data import DataError
+from clue_baselines.settings import Settings
+from clue_baselines.tasks import task_class
 from clue_baselines.tnews import SECTIONS
 
 
@@ -50,6 +52,24 @@ def test_broken_files(file, content, message):
         data.read_records(file(content))
 
 
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ('[1,\n\n "新闻"]'.encode("gb18030"), "train.json, line 3: not UTF-8"),
+        (b"\xef\xbb\xbf[\n\xff]", "train.json, line 2: not UTF-8"),
+        (b'{"a":\n[}', "train.json: not JSON .*line 2"),
+    ],
+)
+def test_broken_documents_are_named_with_their_line(file, content, message):
+    with pytest.raises(DataError, match=message):
+        data.read_document(file(content), list)
+
+
+def test_a_document_with_byte_order_mark_and_line_separators(file):
+    path = file(b"\xef\xbb\xbf" + json.dumps(["甲\u2028\x85"], ensure_ascii=False).encode())
+    assert data.read_document(path, list) == ["甲\u2028\x85"]
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match="dev.json is missing"):
         data.read_records(tmp_path / "dev.json")
@@ -90,6 +110,26 @@ def test_where_data_is_looked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("CLUE_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="CLUE_DATA is .*nowhere"):
         data.find("tnews")
+
+
+def test_ocnli_as_in_its_archive(tmp_path):
+    """It holds training sets of several sizes; the whole one counts, by whichever name."""
+    folder = tmp_path / "ocnli"
+    folder.mkdir()
+    for size, name in ((1, "train.3k"), (2, "train.10k")):
+        (folder / f"{name}.json").write_text("{}\n" * size)
+    source = data.find("ocnli", str(tmp_path))
+    assert not source.has("train") and source.path("train") == folder / "train.json"
+    row = '{"sentence1": "甲", "sentence2": "乙", "label": "neutral"}\n'
+    (folder / "train.50k.json").write_text(row * 3, encoding="utf-8")
+    assert source.has("train") and source.path("train") == folder / "train.50k.json"
+    assert "train.50k.json" in source.checksums()
+    assert len(task_class("ocnli")(Settings()).read(source, "train")) == 3
+    (folder / "train.json").write_text(row * 4, encoding="utf-8")
+    assert source.path("train") == folder / "train.json"
+    (tmp_path / "cmnli").mkdir()
+    (tmp_path / "cmnli" / "train.50k.json").write_text(row, encoding="utf-8")
+    assert not data.find("cmnli", str(tmp_path)).has("train")
 
 
 def test_shipped_sample_is_what_its_script_writes(tmp_path, monkeypatch):

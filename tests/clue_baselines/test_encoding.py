@@ -66,6 +66,13 @@ def lists(value):
     return list(map(lists, value)) if isinstance(value, list | tuple) else value
 
 
+def test_lists_of_a_training_split_are_not_kept(tmp_path):
+    task, records, tokenizer = prepared("tnews", tmp_path)
+    prepare = Preparation(task, tokenizer, seed=0)
+    assert prepare(records, training=True).examples is None
+    assert len(prepare(records).examples) == len(records)
+
+
 @pytest.mark.parametrize("name", ["tnews", "cluener", "c3"])
 def test_batches_are_the_same(name, tmp_path, monkeypatch):
     task, records, tokenizer = prepared(name, tmp_path)

@@ -122,6 +122,20 @@ def test_resumed_training_equals_uninterrupted_training(tnews):
     assert read(parts / "result.json")["best_epoch"] == read(whole / "result.json")["best_epoch"]
 
 
+@pytest.mark.parametrize("devices", ["--jit", "TPU"])
+def test_a_run_goes_on_where_batches_are_padded_otherwise(tnews, devices, monkeypatch, capsys):
+    """As XLA and a TPU want it; here they are the same CPU."""
+    folder = tnews("--epochs", 1, "--save-every", 1) / "tiny-folder-seed0"
+    for path in (folder / "state").glob("state-00001-*"):
+        path.unlink()  # within the first epoch
+    if devices == "TPU":
+        monkeypatch.setattr(experiment.machine, "is_tpu", lambda strategy: True)
+    flags = ["--jit"] if devices == "--jit" else []
+    experiment.main(Tnews, ["--resume", str(folder), "--epochs", "2", *flags])
+    assert "resuming after epoch 0 and step 1" in capsys.readouterr().out
+    assert [row["epoch"] for row in history(folder)] == ["1", "2"]
+
+
 def test_resume_refuses_what_cannot_go_on(tnews, clue, tmp_path):
     folder = tnews("--epochs", 1) / "tiny-folder-seed0"
     for flags, message in [

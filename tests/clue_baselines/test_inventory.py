@@ -48,8 +48,8 @@ def test_what_is_right_and_what_is_not(folder, monkeypatch, capsys):
     names = ["afqmc", "chid", "c3", "cmrc2018", "cluener", "wsc"]
     inventory.main(["--data", str(folder), "--tasks", *names])
     said = capsys.readouterr().out
-    assert "6 of 6 tasks are complete and as official" in said
-    assert "train         80 records, as official; 2 of 2 labels" in said
+    assert "6 of 6 tasks are complete, counts as official." in said
+    assert "train         80 records, count as official; 2 of 2 labels" in said
     official["afqmc"]["train"] = 34334
     row = (folder / "wsc" / "test.json").read_bytes().split(b"\n")[0]
     with (folder / "wsc" / "test.json").open("ab") as file:
@@ -89,6 +89,54 @@ def test_missing_tasks_are_fetched_into_the_folder(folder, monkeypatch, capsys):
         inventory.main(["--fetch"])
 
 
+def test_missing_files_are_fetched_and_no_other_is_touched(folder, monkeypatch, capsys):
+    official = {"train": 80, "dev": 40, "test": 12}
+    monkeypatch.setattr(inventory, "OFFICIAL", dict.fromkeys(["cmnli", "cluener"], official))
+    monkeypatch.setattr(hub, "fetch", lambda task: data.SAMPLE / task)
+    (folder / "cmnli" / "dev.json").unlink()
+    (folder / "cmnli" / "train.json").write_text("damaged")
+    flags = ["--data", str(folder), "--tasks", "cmnli", "--fetch"]
+    for fetched in (["dev"], ["dev", "test"]):
+        with pytest.raises(SystemExit):  # for the damaged file
+            inventory.main(flags)
+        said = capsys.readouterr().out
+        assert f"from the Hugging Face hub: {fetched[-1]}.json\n" in said
+        names = [f"{name}.json" for name in fetched]
+        assert f"lacks    rows labelled '-' are gone (from the hub: {', '.join(names)})" in said
+        assert "train.json, line 1: not a JSON object" in said
+        lines = (folder / "cmnli" / data.FETCHED).read_text().splitlines()
+        assert [line for line in lines if line.endswith(".json")] == names
+        (folder / "cmnli" / "test.json").unlink()
+    assert (folder / "cmnli" / "train.json").read_text() == "damaged"
+    sample = (data.SAMPLE / "cmnli" / "dev.json").read_bytes()
+    assert (folder / "cmnli" / "dev.json").read_bytes() == sample
+    assert not list(folder.rglob("*.part"))
+
+
+def test_what_the_hub_cannot_give_is_said_and_the_rest_verified(folder, monkeypatch, capsys):
+    monkeypatch.setattr(hub, "list_files", lambda: pytest.fail("the hub was asked"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (folder / "cluener" / "dev.json").unlink()
+    (folder / "chid" / "dev_answer.json").unlink()
+    (folder / "ocnli" / "train.json").rename(folder / "ocnli" / "train.50k.json")
+    (folder / "afqmc" / "test.json").unlink()
+    (folder / "csl").rename(folder / "gone")
+    names = ["cluener", "chid", "ocnli", "afqmc", "csl", "cmrc2018"]
+    with pytest.raises(SystemExit):
+        inventory.main(["--data", str(folder), "--tasks", *names, "--fetch"])
+    said = dict(zip(names, capsys.readouterr().out.split("\n\n"), strict=False))
+    not_fetched = "not fetched from the Hugging Face hub: "
+    assert not_fetched + "it has no usable copy of cluener" in said["cluener"]
+    assert "dev.json is missing" in said["cluener"] and "train  " in said["cluener"]
+    assert not_fetched + "of dev.json and dev_answer.json, which belong" in said["chid"]
+    assert "not fetched" not in said["ocnli"] and "79 records" in said["ocnli"]
+    assert not_fetched + "HF_HUB_OFFLINE forbids it" in said["afqmc"]
+    assert not_fetched in said["csl"] and "missing: --data is" in said["csl"]
+    assert "not fetched" not in said["cmrc2018"]  # which only lacks trial.json
+    assert not (folder / "csl").exists()
+
+
 def test_offline_is_one_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -97,7 +145,7 @@ def test_offline_is_one_sentence(tmp_path, monkeypatch, capsys):
         inventory.main(["--tasks", "cmnli"])
     said = capsys.readouterr().out
     assert "from the Hugging Face hub: HF_HUB_OFFLINE forbids it" in said
-    assert "0 of 1 tasks are complete and as official." in said
+    assert "0 of 1 tasks are complete, counts as official." in said
 
 
 def test_the_command():

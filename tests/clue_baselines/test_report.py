@@ -13,7 +13,10 @@ from html.parser import HTMLParser
 import pytest
 
 from clue_baselines import report
-from clue_baselines.report.published import Cell, Row, published, ranks
+from clue_baselines.data.footnotes import SENTENCES
+from clue_baselines.report import beside
+from clue_baselines.report.page import average_line
+from clue_baselines.report.published import Cell, Row, named, published, ranks, yardsticks
 
 CLASSIFICATION = "iflytek tnews afqmc cmnli ocnli wsc csl".split()
 ELEVEN = [*CLASSIFICATION, "cmrc2018", "c3", "chid", "cluener"]
@@ -170,6 +173,7 @@ def test_other_settings_under_one_name_are_a_row_of_their_own(results):
 
 def test_the_terminal_table(results, tmp_path, capsys):
     make_run(results, "sentence_embeddings", "other-seed0", 0.5)  # no task of CLUE
+    make_run(results, "tnews", "mini-sample-seed0", 0.9, n=300, data="sample", train_rows=900)
     output = tmp_path / "report.html"
     report.main(["--results", str(results), "--output", str(output)])
     lines = capsys.readouterr().out.split("\n")
@@ -183,7 +187,147 @@ def test_the_terminal_table(results, tmp_path, capsys):
     assert "30.00 ± 1.00 (a)" in small
     assert "(a) trained on 5,622 instead of 12,133 rows" in lines
     assert "Means are over tnews, afqmc," in "\n".join(lines)
+    assert "n of our scores: tnews 300 or 10,000; iflytek 2,599; afqmc 4,316." in lines
+    people = next(line for line in lines if line.startswith("human, people"))
+    (mark,) = (line[1] for line in lines if line.endswith(" another sample of rows"))
+    assert people.split()[2:] == [
+        *["71.00", f"({mark})", "66.00", f"({mark})", "81.00", f"({mark})"], *["–"] * 6,
+    ]  # fmt: skip
     assert lines[-2] == f"Wrote {output}"
+
+
+def table_of(results, *flags):
+    """The report's rows by name, the marks, and what it says of the means."""
+    runs = report.finished_runs(results)
+    ours = report.rows_of(runs)
+    average = report.shared_tasks(ours)
+    return {r.model: r.means(average) for r in ours}, average, average_line(average, ours)
+
+
+def test_one_sample_or_partial_run_takes_no_mean_from_the_others(results):
+    before, average, _ = table_of(results)
+    assert average == ["tnews", "afqmc"] and all(before.values())
+    make_run(results, "tnews", "mini-sample-seed0", 0.9, n=300, data="sample", train_rows=900)
+    make_run(results, "afqmc", "part-folder-seed0", 0.8, n=4316, train_rows=2000)
+    make_run(results, "afqmc", "one-folder-seed0", 0.8, n=4316, train_rows=34334)
+    means, average, said = table_of(results)
+    assert average == ["tnews", "afqmc"]
+    assert means == before | dict.fromkeys(["mini-sample", "part-folder", "one-folder"])
+    assert said.endswith(" Of ours without mean and rank: one-folder (lacks tnews).")
+    make_run(results, "csl", "small-folder-seed0", 0.8, n=3000, train_rows=20000)  # the fullest
+    means, average, said = table_of(results)
+    assert average == ["tnews", "afqmc", "csl"]
+    assert [name for name, mean in means.items() if mean] == ["small-folder"]
+    assert "one-folder (lacks tnews, csl)" in said and "roberta-folder (lacks csl)" in said
+
+
+def test_no_means_where_nothing_can_be_compared(tmp_path):
+    make_run(tmp_path, "tnews", "mini-sample-seed0", 0.9, n=300, data="sample", train_rows=900)
+    assert table_of(tmp_path)[1:] == ([], "No means: none of our scores is comparable.")
+
+
+def test_curves_and_mistakes_prefer_runs_that_can_be_compared(tmp_path):
+    sample = {"n": 300, "data": "sample", "train_rows": 900}
+
+    def shown():
+        runs = report.preferred(report.finished_runs(tmp_path, "tnews"))
+        return report.mistakes_of(runs)[0], [curve.name for curve in report.curves_of(runs)]
+
+    make_run(tmp_path, "tnews", "mini-sample-seed0", 0.9, **sample)
+    assert shown() == ("mini-sample-seed0", ["mini-sample"])
+    make_run(tmp_path, "tnews", "part-seed0", 0.8, n=10000, train_rows=2000)
+    assert shown() == ("part-seed0", ["part"])
+    make_run(tmp_path, "tnews", "real-seed0", 0.5, n=10000, train_rows=53360)
+    make_run(tmp_path, "tnews", "other-seed0", 0.6, n=10000, train_rows=53360)
+    assert shown() == ("other-seed0", ["other", "real"])
+
+
+def test_people_and_yardsticks_stand_in_the_main_table_as_not_on_dev(tmp_path, capsys):
+    for task, n, train in (("ocnli", 2950, 50437), ("cluener", 1343, 10748)):
+        make_run(tmp_path, task, "bert-folder-seed0", 0.7, n=n, train_rows=train)
+    report.main(["--results", str(tmp_path), "--output", str(tmp_path / "report.html")])
+    lines = capsys.readouterr().out.split("\n")
+    (mark,) = (line[1] for line in lines if line.endswith(" on test"))
+    (bilstm,) = (line for line in lines if line.startswith("BiLSTM + CRF, CLUENER"))
+    assert bilstm.split()[4:] == ["70.00", f"({mark})", *["–"] * 6]  # no mean, no rank
+    (people,) = (line for line in lines if line.startswith("human, people"))
+    assert people.split()[2:4] == ["90.30", f"({mark})"] and people.split()[-6:] == ["–"] * 6
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    main_table = page[: page.index("Published scores on test")]
+    assert "<td>human<br>" in main_table and "<td>BiLSTM + CRF<br>" in main_table
+    assert not any(row.means(["ocnli"]) or row.means(["cluener"]) for row in yardsticks())
+
+
+def test_another_published_metric_is_compared_with_our_score_of_that_metric(tmp_path):
+    """Position accuracy is 56.17 in the author's table, which calls it EM."""
+    for seed, place in enumerate((0.55, 0.56)):
+        scores = {"position_accuracy": {"score": place, "standard_error": 0.0087, "n": 3219}}
+        more = {"n": 3219, "train_rows": 10142, "scores": scores}
+        make_run(tmp_path, "cmrc2018", f"own-seed{seed}", 0.64, seed, **more)
+    runs = report.finished_runs(tmp_path)
+    (author,) = beside.compare(runs, named("bert-base"))
+    assert (author.task, author.ours, author.published) == ("cmrc2018", "55.50 ± 0.71", 56.17)
+    assert author.difference == pytest.approx(-0.67) and author.error == pytest.approx(0.87)
+    assert author.verdict == "agrees" and "cmrc2018 (position accuracy)" in beside.text([author])
+    (clue,) = beside.compare(runs, named("clue-bert-base"))  # the official EM
+    assert (clue.ours, clue.published, clue.error) == ("64.00 ± 0.00", 64.77, pytest.approx(1))
+    (path,) = tmp_path.glob("cmrc2018/own-seed1/result.json")  # of an older run
+    path.write_text(
+        json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "scores"})
+    )
+    (author,) = beside.compare(report.finished_runs(tmp_path), named("bert-base"))
+    assert author.ours == "64.00 ± 0.00"
+    assert author.verdict.startswith("not comparable: ") and "not the official EM" in author.verdict
+    assert not named("bert-base").means(["cmrc2018"])  # its column is that of the official EM
+
+
+def test_footnotes_mark_a_cell_and_exclude_nothing(results, tmp_path, capsys):
+    """The altered copy of TNEWS is known by its checksum, WSC is small in every copy."""
+    altered = next(key for key in SENTENCES["tnews"])
+    for path in (results / "tnews").glob("roberta*/settings.json"):
+        change = {"task": "tnews", "settings": {}, "data": {"sha256": {"train.json": altered}}}
+        path.write_text(json.dumps(change))
+    make_run(results, "wsc", "roberta-folder-seed0", 0.6, n=304, train_rows=1244)
+    make_run(results, "wsc", "mini-sample-seed0", 0.6, n=50, data="sample")
+    rows = {row.model: row.cells for row in report.rows_of(report.finished_runs(results))}
+    (tnews,), (wsc,) = (rows["roberta-folder"][task].footnotes for task in ("tnews", "wsc"))
+    assert "altered copy: 22,157 titles" in tnews and "304 rows only" in wsc
+    assert not rows["roberta-folder"]["tnews"].notes and not rows["small-folder"]["tnews"].marked
+    assert not rows["mini-sample"]["wsc"].footnotes
+    output = tmp_path / "report.html"
+    report.main(["--results", str(results), "--output", str(output)])
+    said = capsys.readouterr().out
+    assert "57.00 ± 1.41 (1)" in said and f"(1) {tnews}\n" in said and f"(2) {wsc}\n" in said
+    assert "Means are over tnews, afqmc, wsc," in said
+    page = output.read_text(encoding="utf-8")
+    assert f"<sup>1</sup> {tnews}" in page and "1.41</small><sup>1</sup></td>" in page
+
+
+def test_a_cell_says_n_and_standard_error(page):
+    text = page.read_text(encoding="utf-8")
+    several = 'title="2 seeds, each with n 10,000 and standard error 1.00" data-value="57.0000"'
+    assert several in text
+    assert 'title="n 4,316 and standard error 1.00" data-value="74.0000"' in text
+
+
+def test_tricks_are_paired_by_the_files_of_their_data(tmp_path):
+    """Whether the folder was named by CLUE_DATA or by --data."""
+
+    def table(*checksums):
+        for i, (data, used, sha) in enumerate(
+            zip(("", "/clue"), (0.0, 4.0), checksums, strict=True)
+        ):
+            path = make_run(tmp_path / sha, "tnews", f"{i}-seed0", 0.5 + i / 100)
+            settings = {"data": data, "r_drop": used}
+            seen = {"sha256": {"train.json": sha}}
+            path.joinpath("settings.json").write_text(
+                json.dumps({"settings": settings, "data": seen})
+            )
+        runs = [run for sha in set(checksums) for run in report.finished_runs(tmp_path / sha)]
+        return report.trick_table.table(runs)
+
+    assert table("same", "same") == [("tnews", "r-drop4", "+1.00 (1 seed)")]
+    assert table("one", "other") == []
 
 
 def test_no_run_is_an_error(tmp_path):

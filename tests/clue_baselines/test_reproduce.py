@@ -18,6 +18,7 @@ from tests.clue_baselines.test_report import make_run
 
 # batch of IFLYTEK, from CLUE's README
 CLUE_MODELS = {"bert-base": 32, "roberta-wwm-ext": 32, "roberta-wwm-large-ext": 24}
+OTHERS = [name for name in NAMES if name.startswith(("clue-", "paddlenlp-"))]
 
 
 def test_every_row_has_a_published_one_and_flags_that_its_scripts_take():
@@ -46,6 +47,15 @@ def test_the_recipes_are_the_published_ones():
     chid = settings("clue-bert-base", "chid")
     assert (chid.batch_size * chid.accumulate, chid.lr_schedule) == (24, "6%:1,100%:0")
     assert not chid.hungarian and chid.segment_ids == "one"
+    for name in OTHERS:  # all of whose runners warm up, then decay linearly
+        row = reproduce.known(name)
+        for task in filter(row.has_recipe, TASKS):
+            schedule = f"{6 if task == 'chid' else 10}%:1,100%:0"
+            assert row.settings(task).lr_schedule == schedule, (name, task)
+    large = reproduce.known("clue-roberta-wwm-large-ext")
+    assert large.settings("cmrc2018").learning_rate == 2.5e-5
+    c3 = large.settings("c3")
+    assert (c3.batch_size * c3.accumulate, c3.learning_rate) == (16, 2e-5)
     tasks = [job.task for job in reproduce.jobs_of(reproduce.known("bert-base"), TASKS, 2, [])]
     assert tasks == [task for task in TASKS for _ in range(2)]
     clue = reproduce.jobs_of(reproduce.known("clue-bert-base"), TASKS, 1, [])
@@ -78,6 +88,17 @@ def test_the_list(tmp_path, capsys):
     assert f"1 of 33 runs in {tmp_path}" in blocks["bert-base"]
     assert "state     not run" in blocks["roberta-wwm-ext"]
     assert "weights   hfl/chinese-roberta-wwm-ext" in blocks["roberta-wwm-ext"]
+    for name in OTHERS:
+        row = reproduce.known(name)
+        for task in [t for t in TASKS if t in row.row.cells and row.has_recipe(t)]:
+            settings, lines = row.settings(task), blocks[name].split("\n")
+            (line,) = (line for line in lines if line.split()[:2] == [task, "--batch-size"])
+            assert f" --batch-size {settings.batch_size} " in line
+            assert f" --epochs {settings.epochs} --learning-rate " in line
+    (large,) = re.findall("iflytek +--.*", blocks["clue-roberta-wwm-large-ext"])
+    assert large.split()[1:3] == ["--batch-size", "24"] and large.count("--batch-size") == 1
+    own = [line for line in said.split("\n") if str(tmp_path) not in line]
+    assert max(map(len, own)) <= 100
     assert "not here: bert4keras 0.11.5 has no such architecture" in blocks["gau-alpha"]
     with pytest.raises(SystemExit, match="gau-alpha cannot be reproduced here"):
         reproduce.main(["gau-alpha"])

@@ -192,6 +192,31 @@ def test_progress_is_read_from_the_history(flags, tmp_path):
     assert run.progress(job) == "epoch 2/3, accuracy 61.25"
     history.write_text("epoch,loss,dev_accuracy,seconds\n")
     assert run.progress(job) == ""
+    for half in ("epoch,loss,dev_accuracy\n1,0.5", "epoch,lo", "epoch,loss,dev_accuracy\n1,0.5,"):
+        history.write_text(half)
+        assert run.progress(job) == ""
+
+
+def test_no_run_goes_on_without_its_scheduler(flags, tmp_path, monkeypatch):
+    (job,) = jobs(flags)
+    ready = tmp_path / "ready"
+    program = f"import pathlib, time; pathlib.Path({str(ready)!r}).touch(); time.sleep(60)"
+    monkeypatch.setattr(run, "command", lambda job: [sys.executable, "-c", program])
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        run.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1]
+    )
+
+    def broken(job):
+        while not ready.exists():
+            time.sleep(0.02)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(run, "progress", broken)
+    with pytest.raises(ZeroDivisionError):
+        run.work([job])
+    assert started[0].poll() is not None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from clue_baselines import submit
+from clue_baselines import experiment, predictions, submit
 from clue_baselines.data import SAMPLE, Source, read_records
 from clue_baselines.task import Task
 from clue_baselines.tasks import TASKS, chosen, task_class
@@ -49,10 +49,13 @@ RIGHT = {
 def make(tmp_path, clue):
     """Makes a finished run with a prediction file."""
 
-    def make(task, text=None, folder="a-seed0", score=0.5, data="folder", where=clue):
+    def make(task, text=None, folder="a-seed0", score=0.5, data="folder", where=clue, ids=None):
         path = tmp_path / "results" / task / folder
         path.mkdir(parents=True, exist_ok=True)
         result = {"task": task, "score": score, "metric": "accuracy", "data": data, "seed": 0}
+        if ids:
+            known = predictions.identity(ids, task_class(task).one_object)
+            result["submissions"] = {f"{task}_predict.json": known}
         (path / "result.json").write_text(json.dumps(result))
         source = Source(where / task, data).describe()
         (path / "settings.json").write_text(json.dumps({"data": source, "settings": {}}))
@@ -173,6 +176,64 @@ def test_without_data_the_ids_are_not_compared(make, run, tmp_path):
 
 
 LINE = '{"id": "0", "label": "0"}\n'
+QUERY = [f"TEST_0_QUERY_{i}" for i in range(2)]
+
+
+@pytest.mark.parametrize(
+    "task, ids, text, problem",
+    [
+        ("afqmc", "012", RIGHT["afqmc"], ""),
+        ("afqmc", "012", RIGHT["afqmc"].replace(LINE, ""), "2 answers; the test set had 3 ids"),
+        (
+            "afqmc",
+            "012",
+            RIGHT["afqmc"].replace(LINE, "") + LINE,
+            "the ids, or their order, are not",
+        ),
+        ("afqmc", "013", RIGHT["afqmc"], "the ids, or their order, are not those of the test set"),
+        ("cmrc2018", QUERY, RIGHT["cmrc2018"], ""),
+        ("cmrc2018", QUERY[::-1], RIGHT["cmrc2018"], ""),
+        ("cmrc2018", [*QUERY, "TEST_1"], RIGHT["cmrc2018"], "2 answers; the test set had 3 ids"),
+        ("cmrc2018", ["TEST_1", "TEST_2"], RIGHT["cmrc2018"], "the ids, or their order, are not"),
+    ],
+)
+def test_without_data_the_ids_are_those_that_the_run_wrote_down(
+    make, run, tmp_path, task, ids, text, problem
+):
+    make(task, text, where=tmp_path / "gone", ids=ids)
+    output, said = run("--tasks", task)
+    assert bool(output) == (not problem) and problem in said and "not compared" not in said
+
+
+@pytest.mark.parametrize("ids", [None, "012"])
+@pytest.mark.parametrize("where", ["gone", "clue"])
+@pytest.mark.parametrize("task, text", [("afqmc", ""), ("afqmc", "\n"), ("cmrc2018", "{}")])
+def test_a_file_without_answers_is_refused(make, run, tmp_path, task, text, where, ids):
+    path = make(task, text, where=tmp_path / where, ids=ids)
+    output, said = run("--tasks", task)
+    assert output is None and f"{path / task}_predict.json: it holds no answer." in said
+
+
+def test_runs_write_down_the_ids_that_they_answer(clue, tiny, tmp_path, run):
+    """A file cut after whole lines is refused, though the data has gone since."""
+    shutil.copytree(SAMPLE / "afqmc", tmp_path / "sample" / "afqmc")
+    flags = ["--data", tmp_path / "sample", "--model", tiny, "--output", tmp_path / "results"]
+    flags += ["--maxlen", 24, "--epochs", 1, "--limit", 8]
+    experiment.main(task_class("afqmc"), [str(flag) for flag in flags])
+    (folder,) = (tmp_path / "results" / "afqmc").iterdir()
+    content = json.loads((folder / "settings.json").read_text())  # no trial, but real data
+    content["data"] = {"kind": "folder", "folder": str(tmp_path / "gone"), "sha256": {}}
+    (folder / "settings.json").write_text(json.dumps(content))
+    assert json.loads((folder / "result.json").read_text())["submissions"] == {
+        "afqmc_predict.json": predictions.identity([str(i) for i in range(12)])
+    }
+    assert run("--tasks", "afqmc")[0]
+    path = folder / "afqmc_predict.json"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    output, said = run("--tasks", "afqmc")
+    assert output is None and "11 answers; the test set had 12 ids" in said
+
+
 DAMAGED = [
     ("afqmc", '"label": "0"', '"label": "2"', "1 answers are not allowed, such as '2' of id 0"),
     ("afqmc", '"label": "0"', '"label": 0', "1 answers are not allowed, such as 0 of id 0"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from clue_baselines import backbone, data, experiment, predictions
-from clue_baselines.chid import Chid, assign
+from clue_baselines.chid import Chid, assign, centred
 from clue_baselines.data import DataError, Record, Source
 from clue_baselines.sample import make_samples
 from clue_baselines.task import Task
@@ -240,9 +240,9 @@ def test_documents_that_are_none(tmp_path):
     path = tmp_path / "x.json"
     with pytest.raises(DataError, match="x.json is missing"):
         data.read_document(path, list)
-    for content, message in ((b"[1,", "not JSON"), ("甲".encode("gbk"), "not UTF-8")):
+    for content, message in ((b"[1,", ": not JSON"), ("甲".encode("gbk"), ", line 1: not UTF-8")):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=f"x.json: {message}"):
+        with pytest.raises(DataError, match=f"x.json{message}"):
             data.read_document(path, list)
 
 
@@ -271,6 +271,50 @@ def test_chid_rows(write):
     assert tokens(cut.inputs[0][0]) == "[CLS] 一 六 天 地 [SEP] 小 明 [unused1] 说 他 饿 [SEP]"
     _, cut, _ = task("chid", maxlen=13).examples(group, TOKENIZER, False)
     assert tokens(cut.inputs[0][0]) == "[CLS] 一 六 天 地 [SEP] 说 他 饿 [unused1] [UNK] 猫 [SEP]"
+
+
+def blanks_and_text(tokens):
+    """How long the runs of [MASK] are, and how many other tokens there are."""
+    runs = [len(list(run)) for token, run in itertools.groupby(tokens) if token == "[MASK]"]
+    return runs, sum(token != "[MASK]" for token in tokens)
+
+
+def test_chid_cuts_no_blank_and_balances_text_alone():
+    a, b, blank = list("abcdef"), list("uvwxyz"), ["[MASK]"] * 4
+    assert centred([a, b], [a], 17) == (["f", *blank, *b], a)
+    assert centred([a, b], [a], 16) == (b, a)  # the last token of a text goes with its blank
+    assert centred([b, [], a], [a], 99) == (b + blank + blank + a, a)
+    assert centred([a], [b, a], 17) == (a, [*b, *blank, "a"])
+    assert centred([a], [b, a], 14) == (a, b)
+    assert centred([[], a], [[]], 9) == (a, [])
+    assert centred([[], []], [[]], 3) == ([], []) == centred([a], [b], -1)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        left, right = (
+            [["t"] * n for n in rng.integers(0, 9, rng.integers(1, 4))] for _ in range(2)
+        )
+        room = int(rng.integers(0, 40))
+        sides = centred(left, right, room)
+        whole = [sum(map(len, side)) for side in (left, right)]
+        runs, texts = zip(*map(blanks_and_text, sides), strict=True)
+        assert all(run % 4 == 0 for run in (*runs[0], *runs[1]))
+        assert sum(map(len, sides)) <= room
+        for i in (0, 1):  # what was cut is about as long as the other side
+            assert texts[i] == whole[i] or texts[i] >= texts[1 - i] - 1
+
+
+def test_real_chid_rows_have_whole_blanks(clue_data):
+    source = data.find("chid", str(clue_data))
+    vocab = (clue_data / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    tokenizer = WordPieceTokenizer({t: i for i, t in enumerate(vocab)}, do_lower_case=True)
+    ours, cut = task("chid"), 0
+    for record in ours.read(source, "dev"):
+        for example in ours.examples(record, tokenizer, False):
+            rows = [tokenizer.ids_to_tokens(ids) for ids in example.inputs[0]]
+            assert max(map(len, rows)) <= 64
+            cut += max(map(len, rows)) > 56
+            assert all(run % 4 == 0 for run in blanks_and_text(rows[0])[0])
+    assert cut > 100
 
 
 def test_chid_solves_a_group_at_once(write):

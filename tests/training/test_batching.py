@@ -1,12 +1,15 @@
 """Length-bucketed batches: complete, reproducible, little padding, right through Keras."""
 
 import json
+import sys
 
 import keras
 import numpy as np
 import pytest
 
+import keras_extras
 from keras_extras.training import BUCKETS, LengthBatches, padding_ratio
+from keras_extras.training.keras_seams import UntunedBatches
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="tf.data is TensorFlow's"
@@ -71,6 +74,17 @@ def test_first_two_batches_differ_in_length_wherever_any_do():
         batches = LengthBatches([examples(200, 20, seed)], shuffle=True, seed=seed, buckets=BUCKETS)
         assert batches[0][0][0].shape[1] == 32
         assert batches[1][0][0].shape[1] == 16
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_padding_does_not_change_the_order(shuffle):
+    """So that a training can go on where batches are padded otherwise."""
+    orders = []
+    for padding in ({"multiple": 1}, {"multiple": 8}, {"buckets": BUCKETS}, {"full_batches": True}):
+        batches = LengthBatches([examples(100)], batch_size=8, shuffle=shuffle, **padding)
+        batches.set_epoch(1)
+        orders.append([rows.tolist() for rows in batches.batches])
+    assert orders[0] == orders[1] == orders[2] == orders[3]
 
 
 def test_padding_ratio_by_hand():
@@ -149,6 +163,23 @@ def test_targets_of_unequal_size():
     assert LengthBatches([rows], range(4), batch_size=2, buckets=BUCKETS)[0][1].shape == (2,)
 
 
+def test_ids_take_little_room():
+    """One array per column, of the smallest type; batches are int32 all the same."""
+    rows = [[1, 255], [], [7]]
+    for top, kind in ((255, "uint8"), (21127, "uint16"), (70000, "uint32"), (2**31 - 1, "uint32")):
+        batches = LengthBatches([[*rows, [top]], [[-1] * n for n in (2, 0, 1, 1)]])
+        assert [column.ids.dtype for column in batches.inputs] == [kind, "int8"]
+        assert [column.ids.size for column in batches.inputs] == [4, 4]
+        (ids, minus), *_ = batches[0]
+        assert ids.dtype == minus.dtype == "int32"
+        assert ids.tolist() == [[1, 255], [7, 0], [top, 0], [0, 0]]
+        assert minus.tolist() == [[-1, -1], [-1, 0], [-1, 0], [0, 0]]
+    (ids,), *_ = LengthBatches([[[-1, 300], [2]]])[0]
+    assert ids.tolist() == [[-1, 300], [2, 0]]
+    (ids,), *_ = LengthBatches([[[], []]])[0]
+    assert ids.shape == (2, 0) and ids.dtype == "int32"
+
+
 def test_ragged_targets_have_the_type_that_holds_them_all():
     rows = [[1, 2, 3], [4, 5]]
     assert LengthBatches([rows], [[1, 0, 1], [0.5, 0.5]])[0][1].tolist() == [
@@ -176,7 +207,8 @@ def test_full_batches_lose_nothing_and_add_only_rows_of_weight_zero(shuffle):
     for (x,), y, weights in batches:
         assert len(x) == len(y) == len(weights) == 32
         assert not x[weights == 0].any() and not y[weights == 0].any()
-        seen += y[weights == 1].tolist()
+        seen += y[weights > 0].tolist()
+        assert weights.sum() == 32
     assert sorted(seen) == list(range(100))
     outputs = np.concatenate([x[:, 0] for (x,), _, _ in batches])
     if shuffle:
@@ -216,6 +248,100 @@ def test_as_tf_data(full):
                 np.testing.assert_array_equal(a, b)
 
 
+def one_length_in_the_first_epoch(**options):
+    """Batches that are padded to 32 tokens in the first epoch, and later to 16, too."""
+    options = {"batch_size": 2, "shuffle": True, "window": 1, "buckets": BUCKETS, **options}
+    for seed in range(1000):
+        lengths = [16] * 4 + [20] * 4
+        rows = [[i + 1] * n for i, n in enumerate(lengths)]
+        batches = LengthBatches([rows], [i % 2 for i in range(8)], seed=seed, **options)
+        if {batches.padded_length(rows) for rows in batches.batches} == {32}:
+            batches.set_epoch(1)
+            if {batches.padded_length(rows) for rows in batches.batches} == {16, 32}:
+                batches.set_epoch(0)
+                return batches
+    raise AssertionError("no such seed")
+
+
+@on_tensorflow
+@pytest.mark.parametrize("full", [False, True])
+def test_a_later_epoch_may_hold_another_length(full):
+    batches = one_length_in_the_first_epoch(full_batches=full)
+    dataset = batches.to_tf_dataset()
+    shapes = [[x.shape for (x,), *_ in dataset.as_numpy_iterator()] for _ in range(2)]
+    assert shapes[0] == [(2, 32)] * 4 and (2, 16) in shapes[1]
+
+    inputs = keras.Input((None,), dtype="int32")
+    vectors = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(9, 2)(inputs))
+    model = keras_extras.Model([inputs], keras.layers.Dense(2)(vectors))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    batches.set_epoch(0)
+    model.fit(batches, epochs=2, shuffle=False, verbose=0)
+    model.evaluate(batches, verbose=0)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("read", ["fit", "tf.data"])
+def test_axes_are_fixed_where_no_epoch_can_differ(read):
+    def shapes(batches, **options):
+        if read == "tf.data":
+            spec = batches.to_tf_dataset().element_spec
+        else:
+            spec = UntunedBatches(batches, **options).get_tf_dataset().element_spec
+        return [tuple(leaf.shape) for leaf in keras.tree.flatten(spec)]
+
+    rows, squares = [[1] * n for n in (9, 12, 14)], [np.ones((n, n)) for n in (9, 12, 14)]
+    ragged = LengthBatches([rows], squares, batch_size=2, multiple=1)
+    assert shapes(ragged) == [(None, None), (None, None, None)]
+    assert shapes(LengthBatches([rows], squares, 2, [16])) == [(None, 16), (None, 16, 16)]
+    assert shapes(LengthBatches([rows], squares, 3, [10, 16])) == [(3, None), (3, None, None)]
+    assert shapes(LengthBatches([rows], range(3), 2, [10, 16])) == [(None, None), (None,)]
+    full = LengthBatches([rows, rows], range(3), 2, [16], full_batches=True)
+    assert shapes(full) == [(2, 16), (2, 16), (2,), (2,)]
+    assert shapes(LengthBatches([[[[1], [2, 3]]] * 5], range(5), 1)) == [(1, 2, 2), (1,)]
+
+    class Twice(LengthBatches):
+        def __getitem__(self, index):
+            (x,), y = super().__getitem__(index)
+            return (np.repeat(x, 2, axis=0),), np.repeat(y, 2)
+
+    assert shapes(Twice([rows], range(3), 3, [16])) == [(6, 16), (6,)]
+    if read == "fit":
+        weighted = LengthBatches([rows], range(3), 3)
+        assert shapes(weighted, class_weight={0: 2.0}) == [(3, 14), (3,), (3,)]
+
+
+@on_tensorflow
+def test_shapes_that_are_known_are_right_on_two_replicas(run_python):
+    """Full batches, batches that are all equally large, and odd ones; as on one device."""
+    script = """
+import keras, numpy as np, tensorflow as tf
+from keras_extras import Model
+from keras_extras.training import LengthBatches
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+rows = [[i % 9 + 1] * (3 + i % 5) for i in range(14)]
+for size, options in ((4, {"full_batches": True, "buckets": [4, 8]}), (7, {}), (2, {}), (4, {})):
+    results = []
+    for strategy in (tf.distribute.get_strategy(), mirrored):
+        keras.utils.set_random_seed(0)
+        batches = LengthBatches([rows], range(14), size, shuffle=True, window=1, **options)
+        with strategy.scope():
+            tokens = keras.Input((None,), dtype="int32")
+            h = keras.layers.Embedding(10, 3)(tokens)
+            model = Model([tokens], keras.layers.Dense(1)(keras.layers.GlobalAveragePooling1D()(h)))
+            model.compile(keras.optimizers.SGD(0.01), "mse")
+        model.fit(batches, epochs=2, shuffle=False, verbose=0)
+        results.append([*model.get_weights(), model.evaluate(batches, verbose=0)])
+        results[-1].append(model.predict(batches, verbose=0))
+    for one, two in zip(*results):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+print("equal")
+"""
+    assert run_python(sys.executable, script).splitlines()[-1] == "equal"
+
+
 def test_bad_arguments_are_explained():
     with pytest.raises(ValueError, match="at least one example"):
         LengthBatches([[]])
@@ -233,3 +359,21 @@ def test_bad_arguments_are_explained():
         LengthBatches([[[1], [2]]], [[1], 2])
     with pytest.raises(ValueError, match="17 tokens is longer than the last bucket, 16"):
         LengthBatches([[[1] * 17]], buckets=[16])
+
+
+def test_a_batch_filled_up_counts_as_its_rows_do():
+    """The update of a last, smaller batch is that of its own rows."""
+    rng = np.random.default_rng(0)
+    rows, targets = rng.integers(1, 9, (9, 3)).tolist(), rng.normal(size=(9, 2)).astype("float32")
+    weights = []
+    for full in (False, True):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((None,), dtype="int32")
+        vectors = keras.layers.Embedding(9, 4)(inputs)
+        model = keras_extras.Model([inputs], keras.layers.Dense(2)(vectors[:, 0]))
+        model.compile(keras.optimizers.SGD(0.5), "mse")
+        batches = LengthBatches([rows], targets, 8, full_batches=full)
+        model.fit(batches, shuffle=False, epochs=2, verbose=0)
+        weights.append(model.get_weights())
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-7)

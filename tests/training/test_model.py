@@ -10,8 +10,9 @@ import tensorflow as tf
 
 import keras_extras
 from keras_extras import Model
-from keras_extras.training import global_mean
+from keras_extras.training import LengthBatches, global_mean
 from keras_extras.training.adversarial import FGM, AdversarialModel
+from keras_extras.training.non_finite import NonFiniteLoss
 
 X = np.random.default_rng(0).normal(size=(10, 3)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(10, 2)).astype("float32")
@@ -56,6 +57,8 @@ def test_kinds_of_models_in_any_order():
     assert Model.__bases__[-1] is keras.Model  # no class of this package was rewritten
     trains(keras.models.clone_model(functional()))
     assert isinstance(keras.models.clone_model(functional()), Model)
+    trains(style := FunctionalStyle())
+    assert "on_nan" not in style.get_compile_config()  # Keras may clone it as a keras.Model
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -75,9 +78,12 @@ class SharedSubclassed(Shared):
 
 @keras.saving.register_keras_serializable(package="tests")
 class SharedStyle(Shared):
-    def __init__(self, **kwargs):
+    def __init__(self):
         inputs = keras.Input((3,))
-        super().__init__(inputs=inputs, outputs=keras.layers.Dense(2)(inputs), **kwargs)
+        super().__init__(inputs=inputs, outputs=keras.layers.Dense(2)(inputs))
+
+    def get_config(self):
+        return {}
 
 
 def test_kinds_of_models_that_share_a_base_class(tmp_path):
@@ -91,7 +97,6 @@ def test_kinds_of_models_that_share_a_base_class(tmp_path):
         loaded = keras.models.load_model(tmp_path / "model.keras")
         assert type(loaded).__name__ == type(model).__name__ and isinstance(loaded, Shared)
         np.testing.assert_array_equal(loaded.predict(X, verbose=0), model.predict(X, verbose=0))
-        assert keras.models.clone_model(model).predict(X, verbose=0).shape == (10, 2)
     assert isinstance(keras.models.clone_model(functional(Shared)), Shared)
     assert isinstance(keras.models.clone_model(SharedSubclassed()), SharedSubclassed)
     assert Shared.__bases__ == (Model,)  # no class of the user's was rewritten
@@ -110,9 +115,10 @@ def test_adversarial_models_of_both_kinds():
         def call(self, inputs):
             return self.dense(keras.ops.mean(self.embedding(inputs), axis=1))
 
-    model = Own()
+    model, tokens = Own(), (X > 0).astype("int32")
+    model(tokens)  # builds it
     model.compile("sgd", "mse", regularization=FGM())
-    model.fit((X > 0).astype("int32"), Y, verbose=0)
+    model.fit(tokens, Y, verbose=0)
     trains(functional(AdversarialModel))
 
 
@@ -185,6 +191,47 @@ def test_nan_stops_with_its_place():
     model.compile(keras.optimizers.SGD(0.25), "mse", steps_per_execution=2)
     with pytest.raises(FloatingPointError, match="in one of steps 3-4 of epoch 1"):
         model.fit(poisoned(), Y, batch_size=2, shuffle=False, verbose=0)
+
+
+def test_nan_names_the_examples():
+    """Those of the batch of that step, where the order of the batches is known."""
+    targets = np.zeros(120)
+    targets[45] = np.nan
+
+    def message(**options):
+        tokens = keras.Input((None,), dtype="int32")
+        vectors = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(2, 2)(tokens))
+        model = Model([tokens], keras.layers.Dense(1)(vectors))
+        model.compile("sgd", "mse")
+        with pytest.raises(FloatingPointError) as stopped:
+            model.fit(LengthBatches([[[1]] * 120], targets, 40), verbose=0, **options)
+        return str(stopped.value)
+
+    shown = ", ".join(map(str, range(40, 72)))
+    place = f"step 2 of epoch 1 (batch 1 of the epoch, counted from 0, with the examples {shown}"
+    assert f"{place} and 8 more; learning rate" in message(shuffle=False)
+    assert "with the examples" not in message()
+
+
+def test_advice_is_not_what_is_done_already():
+    model = functional()
+    for on_nan in ("stop", "skip"):
+        model.compile("sgd", "mse", on_nan=on_nan)
+        watch = NonFiniteLoss()
+        watch.set_model(model)
+        watch.on_epoch_begin(0)
+        with pytest.raises(FloatingPointError) as stopped:
+            watch.on_train_batch_end(0, {"loss": np.inf})
+        assert ("or on_nan='skip'" in str(stopped.value)) == (on_nan == "stop")
+
+
+def test_a_list_of_callbacks():
+    model = functional()
+    model.compile("sgd", "mse", on_nan="skip")
+    callbacks = keras.callbacks.CallbackList(add_history=True, model=model, epochs=1)
+    model.fit(X, Y, callbacks=callbacks, verbose=0)
+    with pytest.raises(FloatingPointError, match="Every step of epoch 1"):
+        model.fit(np.full_like(X, np.nan), Y, callbacks=callbacks, verbose=0)
 
 
 def test_nan_steps_are_skipped():
@@ -289,6 +336,51 @@ def test_own_step():
     for one, two in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-6)
     assert set(model.history.history) == {"loss", "norm"}
+
+
+def test_several_devices_of_jax(jax_python, run_python):
+    """`keras.distribution` divides batches that can be divided, and says which cannot."""
+    script = """
+import keras, keras_extras, numpy as np
+from keras_extras.training import LengthBatches
+x = np.random.default_rng(0).normal(size=(16, 3)).astype("float32")
+
+def train(rows, batch_size):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    h = keras.layers.Dense(4, activation="tanh")(inputs)
+    model = keras_extras.Model(inputs, keras.layers.Dense(1)(h))
+    model.compile(keras.optimizers.Adam(0.1, global_clipnorm=0.1), "mse", metrics=["mae"])
+    y = x[:, :1] ** 2
+    options = dict(batch_size=batch_size, shuffle=False, epochs=3, verbose=0)
+    history = model.fit(x[:rows], y[:rows], **options).history
+    return model, [*model.get_weights(), *history.values(), model.predict(x, verbose=0)]
+
+def train_on_lengths():
+    keras.utils.set_random_seed(0)
+    tokens = keras.Input((None,), dtype="int32")
+    h = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(8, 2)(tokens))
+    model = keras_extras.Model([tokens], keras.layers.Dense(1)(h))
+    model.compile("sgd", "mse")
+    rows = [[i + 1] * (i + 1) for i in range(7)]
+    batches = LengthBatches([rows], np.arange(7.0), 4, full_batches=True, shuffle=True)
+    model.fit(batches, epochs=2, shuffle=False, verbose=0)
+    return model.get_weights()
+
+one_device = [*train(16, 4)[1], *train_on_lengths()]
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+model, found = train(16, 4)
+assert len(model.weights[0].value.devices()) == 2
+for one, two in zip(one_device, [*found, *train_on_lengths()], strict=True):
+    np.testing.assert_allclose(one, two, atol=1e-6)
+try:
+    train(15, 4)
+except Exception as error:
+    print(type(error).__name__)
+"""
+    flags = "--xla_force_host_platform_device_count=2"
+    said = run_python(jax_python, script, KERAS_BACKEND="jax", XLA_FLAGS=flags)
+    assert said.splitlines()[-1] == "IndivisibleError"
 
 
 def test_other_backends(jax_python, run_python):

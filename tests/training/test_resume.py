@@ -4,12 +4,14 @@ import json
 import resource
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+import keras_extras
 from keras_extras.training import LengthBatches, Resume, ResumeError
 from tests.training import training
 
@@ -137,6 +139,69 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, capsys):
     assert [path.name[12:20] for path in sorted(tmp_path.iterdir())] == ["00000002", "00000004"]
 
 
+def test_a_moving_mean_that_is_not_finite_is_not_saved(tmp_path, capsys):
+    class Break(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 5:
+                self.model.get_layer("norm").moving_mean.assign([np.nan] * 3)
+
+    model, batches = training.make_model(), training.make_batches()
+    outputs = keras.layers.BatchNormalization(name="norm")(model.output)
+    model = keras.Model(model.inputs, outputs)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    resume = Resume(tmp_path, batches, save_every=2)
+    resume.fit(model, 1, [Break()], verbose=0)
+    assert "not finite (norm/moving_mean)" in capsys.readouterr().err
+    assert [path.name[12:20] for path in sorted(tmp_path.iterdir())] == ["00000002", "00000004"]
+
+
+def poisoned(where):
+    """A model that skips, batches of two of whose five one of an epoch holds NaN, its examples."""
+    rows, targets = [[i] for i in range(10)], np.arange(10.0)
+    batches = LengthBatches([rows], targets, batch_size=2, shuffle=True)
+    examples = batches.batches[where].tolist()
+    targets[examples] = np.nan
+    inputs = keras.Input((None,), dtype="int32")
+    vectors = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(10, 2)(inputs))
+    model = keras_extras.Model([inputs], keras.layers.Dense(1)(vectors))
+    return model, LengthBatches([rows], targets, batch_size=2, shuffle=True), examples
+
+
+@on_tensorflow
+def test_nothing_left_but_steps_to_skip(tmp_path):
+    """As without the interruption, after which a step is left that is not finite."""
+    results = []
+    for name, stops in (("whole", [[]]), ("parts", [[StopAt(step=4)], []])):
+        for callbacks in stops:
+            keras.utils.clear_session()
+            keras.utils.set_random_seed(0)
+            model, batches, _ = poisoned(-1)
+            model.compile("sgd", "mse", on_nan="skip")
+            resume = Resume(tmp_path / name, batches, save_every=1)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                resume.fit(model, 1, callbacks, verbose=0)
+        said = [str(each.message) for each in caught if "not finite" in str(each.message)]
+        results.append((model.get_weights(), said))
+    for one, other in zip(results[0][0], results[1][0], strict=True):
+        np.testing.assert_array_equal(one, other)
+    (whole,), (parts,) = (said for _, said in results)
+    assert whole.startswith("1 of 5 steps of epoch 1 had")
+    assert parts.startswith("1 of the last 1 steps of epoch 1 had")
+
+
+@on_tensorflow
+def test_nan_is_placed_within_the_whole_epoch(tmp_path):
+    model, batches, examples = poisoned(3)
+    model.compile("sgd", "mse")
+    Resume(tmp_path, batches, save_every=1).fit(model, 1, [StopAt(step=2)], verbose=0)
+    model, batches, _ = poisoned(3)
+    model.compile("sgd", "mse")
+    place = r"step 4 of epoch 1 \(batch 3 of the epoch, counted from 0, with the examples {}, {};"
+    with pytest.raises(FloatingPointError, match=place.format(*examples)):
+        Resume(tmp_path, batches).fit(model, 1, verbose=0)
+
+
 def test_foreign_states_are_refused_with_their_reasons(states):
     resume = Resume(states, training.make_batches())
     model = training.make_model(embedding=50)
@@ -151,10 +216,29 @@ def test_foreign_states_are_refused_with_their_reasons(states):
         resume.load(plain)
     with pytest.raises(ResumeError, match="it belongs to a training on other batches .* seed 5"):
         Resume(states, training.make_batches(seed=5)).load(training.make_model())
-    batches = training.make_batches()
-    batches.buckets = [16, 32]  # another first batch, perhaps
-    with pytest.raises(ResumeError, match=r"multiple 8.* not .* buckets \[16, 32\]"):
-        Resume(states, batches).load(training.make_model())
+
+
+@pytest.mark.parametrize("padding", [{"buckets": [16, 32]}, {"multiple": 1}])
+def test_batches_may_be_padded_otherwise(tmp_path, padding):
+    """Where a compiler wants few lengths, say; what is masked and drops no tokens ends alike."""
+    results = []
+    for name, runs in (("whole", [([], {})]), ("parts", [([StopAt(step=13)], {}), ([], padding)])):
+        for callbacks, changed in runs:
+            keras.utils.clear_session()
+            keras.utils.set_random_seed(3)
+            tokens = keras.Input((None,), dtype="int32")
+            vectors = keras.layers.Embedding(40, 16, mask_zero=True)(tokens)
+            vectors = keras.layers.GlobalAveragePooling1D()(vectors)
+            outputs = keras.layers.Dense(3)(keras.layers.Dropout(0.3)(vectors))
+            model = keras.Model([tokens], outputs)
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(keras.optimizers.Adam(0.01), loss, jit_compile=False)
+            batches = training.make_batches()
+            vars(batches).update(changed)
+            Resume(tmp_path / name, batches, 2).fit(model, 2, callbacks, verbose=0)
+        results.append(model.get_weights())
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
 def test_a_full_disk_leaves_the_last_good_state(tmp_path, whole, capsys):
