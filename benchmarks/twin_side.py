@@ -58,8 +58,8 @@ def train_and_score(data: dict, seed: int) -> dict:
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start
-        logits = trainer.predict(dataset(data["dev"])).predictions
-    right = np.argmax(logits, axis=-1) == np.array(data["dev"]["labels"])
+        found = trainer.predict(dataset(data["dev"]))  # in an order of Trainer's own
+    right = np.argmax(found.predictions, axis=-1) == found.label_ids
     return {"accuracy": float(right.mean()), "seconds": seconds, "versions": versions()}
 
 
