@@ -50,6 +50,7 @@ class NonFiniteLoss(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.last = epoch, -1
+        self.model.take_non_finite_steps()  # left by a `fit` that an error ended
 
     def on_train_batch_end(self, batch, logs=None):
         steps = range(self.last + 1, batch + 1)  # several with steps_per_execution

@@ -288,6 +288,21 @@ def test_skipped_steps_leave_no_trace(kind):
         np.testing.assert_allclose(one, two, rtol=1e-5)
 
 
+def test_steps_left_out_are_those_of_the_epoch():
+    """Not those of a `fit` that an error ended."""
+    model = functional()
+    model.compile("sgd", "mse", on_nan="skip")
+
+    class Fails(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3:
+                raise RuntimeError("as a full disk does")
+
+    with pytest.raises(RuntimeError, match="full disk"):
+        model.fit(poisoned(), Y, batch_size=2, shuffle=False, verbose=0, callbacks=[Fails()])
+    model.fit(X, Y, batch_size=2, verbose=0)  # a warning is an error here
+
+
 def test_nothing_is_skipped_by_a_step_of_ones_own():
     model = OwnStep(inputs := keras.Input((X.shape[1],)), keras.layers.Dense(1)(inputs))
     model.compile("sgd", "mse", on_nan="skip")
