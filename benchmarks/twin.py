@@ -3,9 +3,10 @@
     python benchmarks/twin.py CLUE_FOLDER --torch-python PYTHON_WITH_TRANSFORMERS \\
         --tasks tnews ocnli --seeds 3 --epochs 1
 
-Both sides train the model of `--model scratch` on the same token ids, batches of like lengths, with
-AdamW at a constant rate; the seeds of one side are not those of the other. The table shows mean and
-deviation over the seeds, and the difference in standard errors of a difference of two means.
+Both sides train the model of `--model scratch` on the same batches of the same token ids, with
+AdamW at a constant rate; what seeds decide beside them (first weights, dropout) is not the same.
+The table shows mean and deviation over the seeds, and the difference in standard errors of a
+difference of two means.
 
 Ours are runs of `clue_baselines.run`, with every flag that is not known here; the other side's
 results lie beside them as transformers-seed<n>.json. What is finished is not done again. Trainer
@@ -22,6 +23,7 @@ from pathlib import Path
 from clue_baselines import backbone, recipes, results, run
 from clue_baselines.data import DataError
 from clue_baselines.tasks import task_class
+from keras_extras.training import LengthBatches
 
 HERE = Path(__file__).resolve().parent
 SCRATCH = ["--model", "scratch", "--recipe", "scratch"]
@@ -59,6 +61,16 @@ def prepared(job: run.Job) -> dict:
     return {"config": config, "settings": settings, "train": rows("train"), "dev": rows("dev")}
 
 
+def batches_of(job: run.Job, rows: list[list[int]]) -> list[list[int]]:
+    """The batches that the script of this seed trains on, epoch by epoch."""
+    batches = LengthBatches([rows], batch_size=job.settings.batch_size, shuffle=True, seed=job.seed)
+    found = []
+    for epoch in range(job.settings.epochs):
+        batches.set_epoch(epoch)
+        found += [numbers.tolist() for numbers in batches.batches]
+    return found
+
+
 def other_side(python: str, job: run.Job, data: dict) -> dict:
     """The result of transformers' Trainer with one seed, from a file if it is there.
 
@@ -73,7 +85,8 @@ def other_side(python: str, job: run.Job, data: dict) -> dict:
         return result
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"
-        file.write_text(json.dumps(data))
+        batches = batches_of(job, data["train"]["ids"])
+        file.write_text(json.dumps({**data, "batches": batches}))
         command = [python, str(HERE / "twin_side.py"), str(file), str(job.seed)]
         output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     result = {**json.loads(output), "settings": data["settings"]}

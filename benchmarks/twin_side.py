@@ -1,7 +1,8 @@
 """transformers' side of the comparison of scores: trains once and prints the accuracy as JSON.
 
 `twin.py` starts it as ``python twin_side.py FILE SEED``; FILE holds the shape of the model, rows
-of token ids with their labels for training and dev, and how to train.
+of token ids with their labels for training and dev, how to train, and the batches of every epoch
+as numbers of rows: Trainer's own order by length goes from long to short rows again and again.
 """
 
 import contextlib
@@ -30,21 +31,28 @@ def train_and_score(data: dict, seed: int) -> dict:
     model = torch_classifier(config, max(data["train"]["labels"]) + 1)
     torch.nn.init.normal_(model.head.weight, std=config["initializer_range"])
     torch.nn.init.zeros_(model.head.bias)
+
+    class Trainer(transformers.Trainer):
+        def get_train_dataloader(self):
+            rows = dataset(data["train"])
+            return torch.utils.data.DataLoader(
+                rows, batch_sampler=data["batches"], collate_fn=torch_batch
+            )
+
     with tempfile.TemporaryDirectory() as folder:
-        trainer = transformers.Trainer(
+        trainer = Trainer(
             model,
             transformers.TrainingArguments(
                 folder,
                 seed=seed,
                 per_device_train_batch_size=settings["batch_size"],
                 per_device_eval_batch_size=settings["batch_size"],
-                num_train_epochs=settings["epochs"],
+                num_train_epochs=1,  # the batches are those of all epochs
                 optim="adamw_torch_fused",
                 learning_rate=settings["learning_rate"],
                 weight_decay=settings["weight_decay"],
                 lr_scheduler_type="constant",
                 max_grad_norm=0,
-                train_sampling_strategy="group_by_length",
                 remove_unused_columns=False,
                 use_cpu=True,
                 save_strategy="no",
@@ -58,7 +66,7 @@ def train_and_score(data: dict, seed: int) -> dict:
         start = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - start
-        found = trainer.predict(dataset(data["dev"]))  # in an order of Trainer's own
+        found = trainer.predict(dataset(data["dev"]))
     right = np.argmax(found.predictions, axis=-1) == found.label_ids
     return {"accuracy": float(right.mean()), "seconds": seconds, "versions": versions()}
 
