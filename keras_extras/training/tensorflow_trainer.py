@@ -194,7 +194,7 @@ class TensorFlowTrainer(UntunedTrainer):
 
     def take_non_finite_steps(self) -> int:
         """How many steps had a loss or gradient that was not finite, and were not to end `fit`."""
-        if self.on_nan == "stop":
+        if self.on_nan == "stop" or self.train_function is None:
             return 0
         count = self.distribute_strategy.experimental_local_results(self._non_finite_steps)[0]
         count = int(count.numpy())
