@@ -22,6 +22,7 @@ from clue_baselines.settings import DATA, OF_TASK
 from clue_baselines.task import Example, Task
 from keras_extras import tokenization, vocabulary
 from keras_extras.tokenization import WordPieceTokenizer
+from keras_extras.training.batching import narrow
 
 FOLDER = ".encoded"  # in that of the results
 FEWEST = 1000  # records; fewer are encoded sooner than looked for
@@ -137,13 +138,6 @@ def cut(sequence: Sequence, sizes: np.ndarray) -> list[Sequence]:
     [[1, 2], [], [3]]
     """
     return [sequence[start:end] for start, end in pairwise([0, *np.cumsum(sizes).tolist()])]
-
-
-def narrow(array: np.ndarray) -> np.ndarray:
-    """Integers in the smallest type that holds them."""
-    if not array.size:
-        return array.astype("uint8")
-    return array.astype(np.result_type(*map(np.min_scalar_type, (array.min(), array.max()))))
 
 
 def write(path: Path, arrays: dict[str, np.ndarray]):

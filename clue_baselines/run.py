@@ -246,7 +246,7 @@ def command(job: Job) -> list[str]:
 def progress(job: Job) -> str:
     """The last finished epoch of the newest folder and its score."""
     for path in (folder / "history.csv" for folder in job.folders()[-1:]):
-        # half written or not there yet
+        # not there yet, or damaged
         with contextlib.suppress(OSError, IndexError, StopIteration, TypeError, ValueError):
             rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
             key = next(key for key in rows[-1] if key.startswith("dev_"))

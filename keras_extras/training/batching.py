@@ -261,9 +261,7 @@ class Column:
         self.ids = np.empty(ends[-1], "int32")
         for row, size, end in zip(rows, sizes, ends, strict=True):
             self.ids[end - size : end] = integers(row, number)
-        if self.ids.size:
-            types = map(np.min_scalar_type, (self.ids.min(), self.ids.max()))
-            self.ids = self.ids.astype(np.result_type(*types))
+        self.ids = narrow(self.ids)
         self.starts = (ends - sizes).reshape(-1, self.lists)
         self.ends = ends.reshape(-1, self.lists)
         self.sizes = (self.ends - self.starts).sum(axis=1)
@@ -277,6 +275,13 @@ class Column:
             line[: end - start] = self.ids[start:end]
         batch = batch.astype("int32")
         return batch.reshape(len(rows), self.lists, length) if self.nested else batch
+
+
+def narrow(array: np.ndarray) -> np.ndarray:
+    """Integers in the smallest type that holds them."""
+    if not array.size:
+        return array.astype("uint8")
+    return array.astype(np.result_type(*map(np.min_scalar_type, (array.min(), array.max()))))
 
 
 def integers(row: Sequence, number: int) -> np.ndarray:
